@@ -1,0 +1,38 @@
+// What a model says about each of its parameters: what routing, splitting and random draws go by.
+#pragma once
+#include <schatten/core/tensor.h>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace schatten {
+
+enum class Role { hidden_matrix, embedding, head, gain, bias, conv };
+
+std::string_view to_string(Role role);
+
+/// Stated by models; worked out from names and shapes for foreign modules.
+struct ParameterInfo {
+  std::string name;
+  int64_t index = 0;  // position in the model's list: random draws go by it
+  Role role = Role::hidden_matrix;
+  std::vector<int64_t> shape{};
+  int block = -1;                       // transformer block, -1 outside
+  int heads = 0, kv_heads = 0;          // attention projections only
+  std::vector<int64_t> fused_parts{};   // rows of fused q, k, v
+
+  int64_t numel() const;
+  /// The matrix view that stages see: conv [out, in*kh*kw], vector [1, n].
+  int64_t rows() const;
+  int64_t cols() const;
+};
+
+/// A parameter and what is known of it. `tensor` is the leaf that autograd fills.
+struct Parameter {
+  ParameterInfo info;
+  Tensor tensor;
+};
+
+}  // namespace schatten

@@ -1,0 +1,88 @@
+// What the trainer needs from a model. Models are plain tensors with requires_grad, and know nothing of optimizers.
+#pragma once
+#include <schatten/core/fields.h>
+#include <schatten/core/parameter_info.h>
+#include <schatten/core/rng.h>
+#include <schatten/core/safetensors.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace schatten {
+
+/// [model] of a config. A preset fills everything; keys given beside it win. 0 (or -1 for `tied`) means: the preset's.
+struct ModelOptions {
+  std::string preset = "llama-small";
+  int64_t layers = 0, width = 0, heads = 0, kv_heads = 0, ffn = 0, context = 0, vocab = 0;
+  int tied = -1;  // 1: the head shares the embedding
+  double init_std = 0.02;
+  std::string init_from{};  // a .safetensors file with transformers' names, or a run directory
+
+  void fields(auto&& visit) {
+    visit("preset", preset, "llama-tiny, llama-small, llama-60m, llama-135m, llama-350m, llama-1b, gpt-small, gpt2-124m");
+    visit("layers", layers, "transformer blocks (0: the preset's)");
+    visit("width", width, "residual width (0: the preset's)");
+    visit("heads", heads, "attention heads (0: the preset's)");
+    visit("kv_heads", kv_heads, "key/value heads, grouped when fewer than heads (0: the preset's)");
+    visit("ffn", ffn, "feed-forward width (0: the preset's)");
+    visit("context", context, "sequence length (0: the preset's)");
+    visit("vocab", vocab, "vocabulary (0: what the data needs)");
+    visit("tied", tied, "1: head shares the embedding, 0: own head, -1: the preset's");
+    visit("init_std", init_std, "standard deviation of initial matrices");
+    visit("init_from", init_from, "start from these weights (.safetensors, transformers' names)");
+  }
+};
+
+/// The numbers that a model is built from, all filled in.
+struct Architecture {
+  std::string kind;  // "llama" or "gpt"
+  int64_t layers = 0, width = 0, heads = 0, kv_heads = 0, ffn = 0, context = 0, vocab = 0;
+  bool tied = false;
+  double init_std = 0.02, norm_eps = 1e-6, rope_base = 10000;
+};
+
+class LanguageModel {
+ public:
+  virtual ~LanguageModel() = default;
+  virtual const Architecture& architecture() const = 0;
+  /// [B, T] int64 -> [B, T, V]
+  virtual Tensor logits(const Tensor& tokens) const = 0;
+  /// Mean cross-entropy in nats over all B*T targets; [B, T], [B, T] -> scalar.
+  Tensor loss(const Tensor& tokens, const Tensor& targets) const;
+  /// In a fixed order; a tied head is listed once, as the embedding.
+  const std::vector<Parameter>& parameters() const { return parameters_; }
+  int64_t num_parameters() const;
+  /// Weights under transformers' names and layouts (GPT-2's Conv1D weights are stored [in, out] there).
+  /// They may share memory with the parameters: save or clone before the next step.
+  TensorFile weights() const;
+  /// The reverse. Errors name missing, unexpected and misshaped tensors, and change nothing then.
+  void load_weights(const TensorFile& file);
+  void zero_grad();  // gradients become undefined
+
+ protected:
+  std::vector<Parameter> parameters_;
+  /// True for parameters whose transformers layout is the transpose of ours.
+  virtual bool stored_transposed(const ParameterInfo&) const { return false; }
+  /// Our name -> transformers' name.
+  virtual std::string stored_name(const ParameterInfo& info) const { return info.name; }
+
+ private:
+  /// The parameters as the file has them: views, so reading and writing go the same way.
+  std::vector<std::pair<std::string, Tensor>> stored_views() const;
+};
+
+/// Resolves the preset; `vocab` is what the data needs when the options leave it open.
+Architecture resolve_architecture(const ModelOptions& options, int64_t data_vocab);
+/// Initial weights are draws of `rng.of("init").at(parameter index)`: the same seed gives the same bits.
+std::unique_ptr<LanguageModel> make_model(const Architecture& architecture, at::ScalarType dtype, const Rng& rng);
+std::vector<std::string> model_preset_names();
+/// What a model of this architecture would list, nothing allocated.
+std::vector<ParameterInfo> parameter_infos(const Architecture& architecture);
+int64_t num_parameters(const Architecture& architecture);
+/// transformers' config.json for these weights.
+Value transformers_config(const Architecture& architecture);
+
+}  // namespace schatten

@@ -1,0 +1,41 @@
+#include <ATen/ATen.h>
+#include <schatten/stages/scaling.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace schatten {
+
+double shape_factor(ShapeScale scale, const ParameterInfo& p) {
+  const auto m = static_cast<double>(p.rows()), n = static_cast<double>(std::max<int64_t>(p.cols(), 1));
+  switch (scale) {
+    case ShapeScale::none: return 1;
+    case ShapeScale::jordan: return std::sqrt(std::max(1.0, m / n));
+    case ShapeScale::jordan_released: {
+      if (p.shape.size() < 2) return 1;
+      const auto last = static_cast<double>(p.shape[p.shape.size() - 1]);
+      return std::sqrt(std::max(1.0, static_cast<double>(p.shape[p.shape.size() - 2]) / last));
+    }
+    case ShapeScale::moonlight: return 0.2 * std::sqrt(std::max(m, n));
+    case ShapeScale::bernstein: return std::sqrt(m / n);
+  }
+  return 1;
+}
+
+Stage scale_by_shape(const ScaleByShape& options) { return options; }
+Tensor ScaleByShape::apply(const Tensor& u, State&, const Step& step) const {
+  return u.mul(shape_factor(shape, step.parameter));
+}
+
+Stage normalize_update() { return NormalizeUpdate{}; }
+Tensor NormalizeUpdate::apply(const Tensor& u, State&, const Step&) const {
+  // Two divisions: |X|_F of a tiny matrix underflows when squared, its largest entry does not.
+  const Tensor largest = u.abs().amax({-2, -1}, true).clamp_min(std::numeric_limits<double>::min());
+  const Tensor x = u.div(largest.to(u.scalar_type()).clamp_min(std::numeric_limits<float>::min()));
+  const Tensor norm = at::linalg_vector_norm(x, 2, at::IntArrayRef({-2, -1}), true);
+  const auto rank = static_cast<double>(std::min(u.size(-2), u.size(-1)));
+  return x.mul(std::sqrt(rank)).div(norm.clamp_min(1e-30));
+}
+
+}  // namespace schatten

@@ -1,0 +1,94 @@
+#include <ATen/ATen.h>
+#include <ATen/cpu/Utils.h>
+#include <schatten/stages/checks.h>
+#include <schatten/stages/spectral.h>
+
+namespace schatten {
+
+namespace {
+
+struct OrthogonalizeModel {
+  Orthogonalize options;
+  NewtonSchulzOptions iteration;
+
+  std::string name() const { return "orthogonalize"; }
+  Traits traits() const { return {.locality = Locality::matrix}; }
+  StateSpec state(const Bucket&) const { return {.name = name()}; }
+  Tensor apply(const Tensor& u, State&, const Step&) const {
+    const Tensor x = u.to(compute_dtype(options.compute, u.scalar_type()), false, true);
+    return newton_schulz(x, iteration).to(u.scalar_type());
+  }
+  Value to_value() const { return stage_value(name(), options); }
+};
+
+struct ExactPolarModel {
+  Orthogonalize options;
+  std::string name() const { return "orthogonalize"; }
+  Traits traits() const { return {.locality = Locality::matrix}; }
+  StateSpec state(const Bucket&) const { return {.name = name()}; }
+  Tensor apply(const Tensor& u, State&, const Step&) const { return spectral_power_svd(u, 0); }
+  Value to_value() const { return stage_value(name(), options); }
+};
+
+struct SpectralPowerModel {
+  SpectralPower options;
+  RationalPower rational;  // fitted once, when a method may need it
+
+  std::string name() const { return "spectral_power"; }
+  Traits traits() const { return {.locality = Locality::matrix}; }
+  StateSpec state(const Bucket&) const { return {.name = name()}; }
+  PowerMethod method(at::ScalarType dtype) const {
+    if (options.method != PowerMethod::automatic) return options.method;
+    return dtype == at::kDouble ? PowerMethod::svd : PowerMethod::rational;
+  }
+  Tensor apply(const Tensor& u, State&, const Step&) const {
+    if (options.power == 1) return u.clone();
+    switch (method(u.scalar_type())) {
+      case PowerMethod::svd: return spectral_power_svd(u, options.power);
+      case PowerMethod::eigh: return spectral_power_eigh(u, options.power);
+      default: return spectral_power_rational(u, rational);
+    }
+  }
+  Value to_value() const { return stage_value(name(), options); }
+};
+
+}  // namespace
+
+bool cpu_multiplies_bfloat16() {
+  return at::cpu::is_avx512_bf16_supported() || at::cpu::is_amx_tile_supported();
+}
+
+at::ScalarType compute_dtype(ComputeDtype choice, at::ScalarType input) {
+  switch (choice) {
+    case ComputeDtype::bfloat16: return at::kBFloat16;
+    case ComputeDtype::float32: return at::kFloat;
+    case ComputeDtype::float64: return at::kDouble;
+    case ComputeDtype::automatic: break;
+  }
+  if (input == at::kDouble) return at::kDouble;
+  return cpu_multiplies_bfloat16() ? at::kBFloat16 : at::kFloat;
+}
+
+Stage orthogonalize(const Orthogonalize& o) {
+  check_non_negative("orthogonalize", "eps", o.eps);
+  if (o.schedule == "exact") return ExactPolarModel{o};
+  if (o.steps < 1 || o.steps > 100)
+    fail_usage({"orthogonalize", "steps from 1 to 100", std::to_string(o.steps), ""});
+  return OrthogonalizeModel{
+      o, {polynomial_schedule(o.schedule, o.steps), o.eps, o.eps_mode, o.rounding}};
+}
+
+Stage spectral_power(const SpectralPower& o) {
+  if (!(o.power >= 0 && o.power <= 1))
+    fail_usage({"spectral_power", "power in [0, 1]", to_json(Value(o.power)), "0.125 is HTMuon's."});
+  if (!(o.interval > 0 && o.interval < 1))
+    fail_usage({"spectral_power", "interval in (0, 1)", to_json(Value(o.interval)), ""});
+  if (o.poles < 1 || o.poles > 12)
+    fail_usage({"spectral_power", "poles from 1 to 12", std::to_string(o.poles), ""});
+  const bool fits = o.power < 1 && (o.method == PowerMethod::rational || o.method == PowerMethod::automatic);
+  return SpectralPowerModel{o, fits ? fit_rational_power(o.power, o.interval, o.poles) : RationalPower{}};
+}
+
+SpectralMap exact_twin(const SpectralPower& o) { return power_map(o.power); }
+
+}  // namespace schatten

@@ -1,0 +1,75 @@
+// Stages that act on singular values only: U S V^T -> U f(S) V^T.
+#pragma once
+#include <schatten/linalg/polar.h>
+#include <schatten/linalg/spectral_map.h>
+#include <schatten/linalg/spectral_power.h>
+#include <schatten/stages/stage.h>
+
+namespace schatten {
+
+/// Dtype in which a spectral map is computed. `automatic`: bfloat16 where the CPU has the instructions for
+/// it (iterations only), else float32; float64 inputs stay float64.
+enum class ComputeDtype { automatic, bfloat16, float32, float64 };
+constexpr auto enum_names(ComputeDtype) {
+  return std::to_array<std::string_view>({"auto", "bfloat16", "float32", "float64"});
+}
+bool cpu_multiplies_bfloat16();
+/// What `automatic` means for an iteration on this machine.
+at::ScalarType compute_dtype(ComputeDtype choice, at::ScalarType input);
+
+/// The (approximate) polar factor: every singular value towards 1.
+///   U = NS_T(X / |X|_F),  X <- a X + b (X X^T) X + c (X X^T)^2 X per step        [.., m, n]
+/// Exact twin  sigma -> 1.
+/// State     none.   Locality  matrix.
+/// Source    Jordan et al. 2024 (Muon); roundings: see linalg/polar.h.
+/// Checked   parity/ortho_*, keller_muon_*, torch_muon_*, moonlight_muon_*, identity/*, law/*.
+struct Orthogonalize {
+  std::string schedule = "quintic";
+  int steps = 5;
+  double eps = 1e-7;
+  EpsMode eps_mode = EpsMode::add;
+  QuinticRounding rounding = QuinticRounding::fused;
+  ComputeDtype compute = ComputeDtype::automatic;
+  void fields(auto&& visit) {
+    visit("schedule", schedule, "polynomial schedule: quintic, cubic; or exact (SVD)");
+    visit("steps", steps, "iterations");
+    visit("eps", eps, "guards the division by the Frobenius norm");
+    visit("eps_mode", eps_mode, "add: |X|_F + eps; clamp: max(|X|_F, eps)");
+    visit("rounding", rounding, "scaled_before (Jordan), scaled_after (dion), fused (torch)");
+    visit("compute", compute, "auto, bfloat16, float32, float64");
+  }
+};
+Stage orthogonalize(const Orthogonalize& options);
+
+enum class PowerMethod { automatic, svd, eigh, rational };
+constexpr auto enum_names(PowerMethod) {
+  return std::to_array<std::string_view>({"auto", "svd", "eigh", "rational"});
+}
+
+/// Every singular value to the power p: between the gradient (p = 1) and its polar factor (p = 0).
+///   U = L S^p R^T  for X = L S R^T                                                [.., m, n]
+/// Exact twin  sigma -> sigma^p.
+/// State     none.   Locality  matrix.
+/// Methods   svd and eigh (float64 Gram) to rounding; rational: four Cholesky inverses of shifted Gram
+///           matrices, within `RationalPower::error` above `interval` times the largest singular value,
+///           linear to 0 below. auto: rational, and svd for float64.
+/// Source    HTMuon, arXiv:2603.10067 (no normaliser before or after); rational form: this project.
+/// Checked   parity/ortho_htmuon_svd_*, htmuon_svd_*, identity/htmuon_*, linalg/spectral_power, law/*.
+struct SpectralPower {
+  double power = 0.125;
+  PowerMethod method = PowerMethod::automatic;
+  double interval = 5e-3;
+  int poles = 4;
+  void fields(auto&& visit) {
+    visit("power", power, "exponent p in [0, 1]");
+    visit("method", method, "auto, svd, eigh, rational");
+    visit("interval", interval, "rational: accurate above this share of the largest singular value");
+    visit("poles", poles, "rational: Cholesky inverses per step");
+  }
+};
+Stage spectral_power(const SpectralPower& options);
+
+/// The spectral map that a stage of this name and options approximates: its oracle.
+SpectralMap exact_twin(const SpectralPower& options);
+
+}  // namespace schatten

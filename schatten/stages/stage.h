@@ -1,0 +1,149 @@
+// Stage: a gradient transformation as an immutable value. Hyper-parameters inside, state outside;
+// the last two dims are the matrix.
+#pragma once
+#include <c10/core/Device.h>
+#include <schatten/core/fields.h>
+#include <schatten/core/parameter_info.h>
+#include <schatten/core/rng.h>
+
+#include <concepts>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace schatten {
+
+/// What a stage needs to know to declare its state: one parameter, seen as a matrix
+/// (conv [out, in*kh*kw], vector [1, n]).
+struct Bucket {
+  const ParameterInfo* parameter = nullptr;
+  int64_t rows = 0, cols = 0;
+  at::ScalarType dtype = at::kFloat;  // of the state, unless a slot says otherwise
+  at::Device device = at::kCPU;
+};
+Bucket bucket_of(const ParameterInfo& info, at::ScalarType dtype, at::Device device = at::kCPU);
+
+/// Empty `shape` means: like the matrix.
+struct SlotSpec {
+  std::string name;
+  std::vector<int64_t> shape{};
+  std::optional<at::ScalarType> dtype{};  // none: the state policy decides
+};
+struct StateSpec {
+  std::string name;
+  std::vector<SlotSpec> slots{};
+  std::vector<StateSpec> children{};
+};
+int64_t state_bytes(const StateSpec& spec, const Bucket& bucket);
+
+/// The tensors that a StateSpec declares, zero at first.
+class State {
+ public:
+  State() = default;
+  State(const StateSpec& spec, const Bucket& bucket);
+  Tensor& operator[](std::string_view slot);
+  State& child(size_t index) { return children_[index]; }
+  /// Calls visit("ema/momentum_buffer", tensor) for every slot, depth first.
+  template <class Visit>
+  void each(Visit&& visit, const std::string& prefix = "") {
+    const std::string here = prefix + name_ + "/";
+    for (auto& [name, tensor] : slots_) visit(here + name, tensor);
+    for (State& c : children_) c.each(visit, name_.empty() ? prefix : here);
+  }
+  /// The same state seen through another view of every tensor (slices of elementwise stages).
+  template <class View>
+  State viewed(View&& view) const {
+    State copy = *this;
+    copy.each([&](const std::string&, Tensor& t) { t = view(t); });
+    return copy;
+  }
+
+ private:
+  std::string name_;
+  std::vector<std::pair<std::string, Tensor>> slots_;
+  std::vector<State> children_;
+};
+
+enum class Locality { elementwise, row, matrix };  // how much of W one result needs
+constexpr auto enum_names(Locality) {
+  return std::to_array<std::string_view>({"elementwise", "row", "matrix"});
+}
+struct Traits {
+  Locality locality = Locality::elementwise;
+  bool reads_param = false;
+};
+
+/// What a stage is told beside its input.
+struct Step {
+  int64_t step = 1;  // this parameter's own updates, from 1
+  double lr = 0;
+  const ParameterInfo& parameter;
+  Tensor grad;   // matrix view
+  Tensor param;  // matrix view; undefined inside basis brackets
+  Rng rng{};
+};
+
+template <class M>
+concept StageModel = std::copyable<M> && requires(const M& m, const Bucket& b, const Tensor& u, State& s, const Step& step) {
+  { m.name() } -> std::convertible_to<std::string>;
+  { m.traits() } -> std::same_as<Traits>;
+  { m.state(b) } -> std::same_as<StateSpec>;
+  { m.apply(u, s, step) } -> std::same_as<Tensor>;  // writes only to s; the result aliases neither u nor s
+  { m.to_value() } -> std::same_as<Value>;           // its options, or its children: how it prints itself back
+};
+
+/// Type-erased value of any StageModel; a chain or a bracket is itself a Stage.
+class Stage {
+ public:
+  template <class M>
+    requires(!std::same_as<std::remove_cvref_t<M>, Stage> && StageModel<M>)
+  Stage(M model) : self_(std::make_shared<const Holder<M>>(std::move(model))) {}  // NOLINT: a model is a stage
+
+  std::string name() const { return self_->name(); }
+  Traits traits() const { return self_->traits(); }
+  StateSpec state(const Bucket& b) const { return self_->state(b); }
+  Tensor apply(const Tensor& u, State& s, const Step& step) const { return self_->apply(u, s, step); }
+  Value to_value() const { return self_->to_value(); }
+
+ private:
+  struct Concept {
+    virtual ~Concept() = default;
+    virtual std::string name() const = 0;
+    virtual Traits traits() const = 0;
+    virtual StateSpec state(const Bucket&) const = 0;
+    virtual Tensor apply(const Tensor&, State&, const Step&) const = 0;
+    virtual Value to_value() const = 0;
+  };
+  template <class M>
+  struct Holder final : Concept {
+    explicit Holder(M m) : model(std::move(m)) {}
+    std::string name() const override { return model.name(); }
+    Traits traits() const override { return model.traits(); }
+    StateSpec state(const Bucket& b) const override { return model.state(b); }
+    Tensor apply(const Tensor& u, State& s, const Step& t) const override { return model.apply(u, s, t); }
+    Value to_value() const override { return model.to_value(); }
+    M model;
+  };
+  std::shared_ptr<const Concept> self_;
+};
+
+/// {stage = name, option = ...}: the printed form of a stage whose options are its fields.
+template <HasFields T>
+Value stage_value(std::string_view name, const T& options) {
+  Value table = Value::table();
+  table["stage"] = Value(name);
+  const Value fields = write_fields(options);
+  for (const auto& [key, value] : fields.as_table()) table[key] = value;
+  return table;
+}
+
+/// Stages one after another. Two stages of one name are refused; `named` tells them apart.
+Stage chain(std::vector<Stage> stages);
+/// The same stage under another name: its state is kept under that name.
+Stage named(std::string name, Stage stage);
+/// U = u. (A copy, as every stage's result.)
+Stage identity();
+
+}  // namespace schatten

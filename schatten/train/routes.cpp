@@ -1,0 +1,46 @@
+#include <ATen/ATen.h>
+#include <schatten/papers/registry.h>
+#include <schatten/stages/spectral.h>
+#include <schatten/train/trainer.h>
+
+namespace schatten {
+
+namespace {
+
+bool has_field(const std::vector<FieldHelp>& options, std::string_view name) {
+  return std::any_of(options.begin(), options.end(), [&](const FieldHelp& o) { return o.name == name; });
+}
+
+/// Where a recipe has a spectral iteration and says nothing of its dtype, the config's `compute` holds.
+Value with_compute(const Value& table, const std::string& compute) {
+  const Value* name = table.find("recipe");
+  if (compute == "auto" || !name || !has_field(recipe_info(*name).options, "polar")) return table;
+  Value copy = table;
+  Value& polar = copy["polar"];
+  if (!polar.is_table() || !polar.find("compute")) polar["compute"] = compute;
+  return copy;
+}
+
+}  // namespace
+
+std::vector<Route> make_routes(const OptimizerConfig& config) {
+  ComputeDtype compute{};
+  read_field(Value(config.compute), "optimizer", "compute", compute);
+  std::vector<Route> routes;
+  if (!config.routes.is_null()) {
+    for (const Value& table : config.routes.as_array()) routes.push_back(make_route(with_compute(table, config.compute)));
+    return routes;
+  }
+  routes.push_back(make_route(with_compute(config.matrix, config.compute), "hidden_matrix"));
+  routes.push_back(make_route(with_compute(config.auxiliary, config.compute), "any"));
+  return routes;
+}
+
+at::ScalarType parse_dtype(const std::string& name) {
+  if (name == "float32") return at::kFloat;
+  if (name == "float64") return at::kDouble;
+  if (name == "bfloat16") return at::kBFloat16;
+  fail_usage({"train.dtype", "float32, float64 or bfloat16", "'" + name + "'", ""});
+}
+
+}  // namespace schatten
