@@ -1,150 +1,207 @@
+#include <nlohmann/json.hpp>
 #include <schatten/core/error.h>
+#include <schatten/core/text.h>
 #include <schatten/core/value.h>
 
-#include <charconv>
+#include <algorithm>
 #include <cmath>
 #include <limits>
-#include <nlohmann/json.hpp>
+#include <unordered_set>
 
 namespace schatten {
-
 namespace {
 
-constexpr int kDeepest = 64;  // hostile input must not exhaust the stack
+constexpr size_t max_depth = 64;
 
-/// Builds a Value from parse events, so that duplicate keys and depth are seen.
+Origin position(std::string_view text, std::string_view file, size_t byte) {
+  const std::string_view before = text.substr(0, byte == 0 ? 0 : byte - 1);
+  const size_t line_start = before.rfind('\n') == std::string_view::npos ? 0 : before.rfind('\n') + 1;
+  return {std::string(file), static_cast<int>(std::count(before.begin(), before.end(), '\n')) + 1,
+          static_cast<int>(before.size() - line_start) + 1};
+}
+
+[[noreturn]] void fail_json(const std::string& where, std::string got) {
+  constexpr size_t longest = 200;  // the parser quotes what it read, which may be megabytes
+  if (got.size() > longest) got = got.substr(0, longest) + "...";
+  fail({"JSON", "valid JSON", (where.empty() ? "" : "at " + where + ": ") + got, ""});
+}
+
+/// Builds the tree from the parser's events: no recursion, so that depth costs no stack.
 class Builder : public nlohmann::json_sax<nlohmann::json> {
  public:
-  explicit Builder(std::string file) : file_(std::move(file)) {}
-  Value take() { return std::move(root_); }
+  Builder(std::string_view text, std::string_view file) : text_(text), file_(file) {}
 
   bool null() override { return add(Value()); }
   bool boolean(bool v) override { return add(Value(v)); }
   bool number_integer(int64_t v) override { return add(Value(v)); }
   bool number_unsigned(uint64_t v) override {
-    if (v <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) return add(Value(static_cast<int64_t>(v)));
-    return add(Value(static_cast<double>(v)));
+    const bool fits = v <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
+    return add(fits ? Value(static_cast<int64_t>(v)) : Value(static_cast<double>(v)));
   }
   bool number_float(double v, const std::string&) override { return add(Value(v)); }
   bool string(std::string& v) override { return add(Value(std::move(v))); }
-  bool binary(nlohmann::json::binary_t&) override { return false; }
+  bool binary(binary_t&) override { return false; }
+
   bool start_object(size_t) override { return open(Value::table()); }
   bool start_array(size_t) override { return open(Value::array()); }
   bool end_object() override { return close(); }
   bool end_array() override { return close(); }
+
   bool key(std::string& name) override {
-    if (open_.back().find(name)) trouble("each key once", "'" + name + "' twice");
-    keys_.back() = name;
+    Level& level = levels_.back();
+    if (!level.names.insert(name).second) fail_json(file_, "the key '" + name + "' twice in one table");
+    level.key = std::move(name);
     return true;
   }
-  bool parse_error(size_t position, const std::string&, const nlohmann::detail::exception& error) override {
-    std::string what = error.what();
-    what.resize(std::min<size_t>(what.size(), 160));
-    trouble("JSON", "at byte " + std::to_string(position) + ": " + what);
+
+  bool parse_error(size_t byte, const std::string&, const nlohmann::json::exception& e) override {
+    std::string what = e.what();
+    if (const size_t colon = what.find(": "); colon != std::string::npos) what.erase(0, colon + 2);
+    fail_json(position(text_, file_, byte).to_string(), what);
   }
 
+  Value take() { return std::move(root_); }
+
  private:
-  [[noreturn]] void trouble(const std::string& expected, const std::string& got) {
-    fail({file_.empty() ? "json" : file_, expected, got, ""});
-  }
-  bool open(Value v) {
-    if (static_cast<int>(open_.size()) >= kDeepest)
-      trouble("at most " + std::to_string(kDeepest) + " nested levels", "more");
-    open_.push_back(std::move(v));
-    keys_.emplace_back();
+  struct Level {
+    Value value;
+    std::string key{};
+    std::unordered_set<std::string> names{};
+  };
+
+  bool open(Value empty) {
+    if (levels_.size() >= max_depth)
+      fail_json(file_, "more than " + std::to_string(max_depth) + " nested levels");
+    levels_.push_back({std::move(empty)});
     return true;
   }
   bool close() {
-    Value v = std::move(open_.back());
-    open_.pop_back();
-    keys_.pop_back();
-    return add(std::move(v));
+    Value done = std::move(levels_.back().value);
+    levels_.pop_back();
+    return add(std::move(done));
   }
   bool add(Value v) {
-    if (open_.empty()) root_ = std::move(v);
-    else if (open_.back().is_array()) open_.back().push_back(std::move(v));
-    else open_.back().as_table().emplace_back(keys_.back(), std::move(v));
+    v.origin.file = file_;
+    if (levels_.empty()) {
+      root_ = std::move(v);
+    } else if (Level& level = levels_.back(); level.value.is_array()) {
+      level.value.push_back(std::move(v));
+    } else {
+      level.value.as_table().emplace_back(std::move(level.key), std::move(v));
+    }
     return true;
   }
+
+  std::string_view text_;
   std::string file_;
-  Value root_;
-  std::vector<Value> open_;
-  std::vector<std::string> keys_;
+  std::vector<Level> levels_{};
+  Value root_{};
 };
 
-std::string real_text(double v) {
-  char buffer[64];
-  const auto end = std::to_chars(buffer, buffer + sizeof buffer, v).ptr;
-  std::string text(buffer, end);
-  if (text.find_first_of(".e") == std::string::npos) text += ".0";
-  return text;
+bool has_nonfinite(const Value& value) {
+  if (value.is_real()) return !std::isfinite(value.as_real());
+  if (!value.is_array()) return false;
+  return std::any_of(value.as_array().begin(), value.as_array().end(), has_nonfinite);
 }
 
-std::string string_text(const std::string& s) {
-  return nlohmann::json(s).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+bool is_flat(const Value& array) {
+  const auto& items = array.as_array();
+  return std::none_of(items.begin(), items.end(),
+                      [](const Value& v) { return v.is_array() || v.is_table(); });
 }
 
-bool is_nonfinite(const Value& v) { return v.is_real() && !std::isfinite(v.as_real()); }
+class Writer {
+ public:
+  explicit Writer(bool pretty) : pretty_(pretty) {}
 
-/// `indent` < 0: one line.
-void write(const Value& v, int indent, int level, std::string& out) {
-  const auto line = [&](int depth) {
-    if (indent >= 0) out += "\n" + std::string(static_cast<size_t>(indent * depth), ' ');
-  };
-  if (v.is_null() || is_nonfinite(v)) out += "null";
-  else if (v.is_bool()) out += v.as_bool() ? "true" : "false";
-  else if (v.is_integer()) out += std::to_string(v.as_integer());
-  else if (v.is_real()) out += real_text(v.as_real());
-  else if (v.is_string()) out += string_text(v.as_string());
-  else if (v.is_array()) {
-    out += "[";
-    bool first = true;
-    for (const Value& item : v.as_array()) {
-      if (!first) out += ",";
-      first = false;
-      line(level + 1);
-      write(item, indent, level + 1, out);
+  void append(const Value& value) {
+    if (value.is_table()) return append_table(value);
+    if (value.is_array()) return append_array(value);
+    if (value.is_string()) return append_quoted(out_, value.as_string());
+    if (value.is_bool()) {
+      out_ += value.as_bool() ? "true" : "false";
+    } else if (value.is_integer()) {
+      out_ += std::to_string(value.as_integer());
+    } else if (value.is_real() && std::isfinite(value.as_real())) {
+      append_real(out_, value.as_real());
+    } else {
+      out_ += "null";
     }
-    if (!first) line(level);
-    out += "]";
-  } else {
-    Value::Array nonfinite;
-    out += "{";
-    bool first = true;
-    const auto member = [&](const std::string& key, const Value& value) {
-      if (!first) out += ",";
-      first = false;
-      line(level + 1);
-      out += string_text(key) + (indent < 0 ? ":" : ": ");
-      write(value, indent, level + 1, out);
-    };
-    for (const auto& [key, value] : v.as_table()) {
-      if (is_nonfinite(value)) nonfinite.emplace_back(key);
-      member(key, value);
-    }
-    if (!nonfinite.empty()) member("nonfinite", Value(nonfinite));
-    if (!first) line(level);
-    out += "}";
   }
-}
+  std::string take() { return std::move(out_); }
+
+ private:
+  void append_table(const Value& table) {
+    const auto& members = table.as_table();
+    Value::Array nonfinite;
+    out_ += '{';
+    ++depth_;
+    for (size_t i = 0; i < members.size(); ++i) {
+      append_member(members[i].first, members[i].second, i == 0);
+      if (has_nonfinite(members[i].second)) nonfinite.emplace_back(members[i].first);
+    }
+    if (!nonfinite.empty() && table.find("nonfinite") == nullptr)
+      append_member("nonfinite", Value(std::move(nonfinite)), false);
+    --depth_;
+    if (!members.empty()) new_line();
+    out_ += '}';
+  }
+
+  void append_member(std::string_view key, const Value& value, bool first) {
+    if (!first) out_ += ',';
+    new_line();
+    append_quoted(out_, key);
+    out_ += pretty_ ? ": " : ":";
+    append(value);
+  }
+
+  void append_array(const Value& array) {
+    const bool lines = pretty_ && !is_flat(array);
+    out_ += '[';
+    ++depth_;
+    std::string_view comma = "";
+    for (const Value& item : array.as_array()) {
+      out_ += comma;
+      if (lines) new_line();
+      append(item);
+      comma = pretty_ && !lines ? ", " : ",";
+    }
+    --depth_;
+    if (lines) new_line();
+    out_ += ']';
+  }
+
+  void new_line() {
+    if (!pretty_) return;
+    out_ += '\n';
+    out_.append(depth_ * 2, ' ');
+  }
+
+  bool pretty_;
+  size_t depth_ = 0;
+  std::string out_{};
+};
 
 }  // namespace
 
 Value parse_json(std::string_view text, std::string_view file) {
-  Builder builder{std::string(file)};
-  nlohmann::json::sax_parse(text.begin(), text.end(), &builder);
+  // The parser takes a NUL for the end of the text.
+  if (text.find('\0') != std::string_view::npos) fail_json(std::string(file), "a NUL byte");
+  Builder builder(text, file);
+  nlohmann::json::sax_parse(text, &builder);
   return builder.take();
 }
 
 std::string to_json(const Value& value) {
-  std::string out;
-  write(value, -1, 0, out);
-  return out;
+  Writer writer(false);
+  writer.append(value);
+  return writer.take();
 }
+
 std::string to_pretty_json(const Value& value) {
-  std::string out;
-  write(value, 2, 0, out);
-  return out;
+  Writer writer(true);
+  writer.append(value);
+  return writer.take() + "\n";
 }
 
 }  // namespace schatten

@@ -2,205 +2,288 @@
 #include <schatten/core/error.h>
 #include <schatten/core/files.h>
 #include <schatten/core/safetensors.h>
+#include <schatten/core/text.h>
 #include <schatten/core/value.h>
-
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
+#include <bit>
 #include <cstring>
+#include <fstream>
+#include <limits>
+#include <set>
 
 namespace schatten {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "the data of the format is little-endian");
 
 namespace fs = std::filesystem;
 
-namespace {
-
-constexpr uint64_t kLargestHeader = 100'000'000;
+constexpr uint64_t max_header = 100'000'000;  // the format's own bound
+constexpr size_t max_rank = 64;               // ATen iterates over no more
 
 struct Dtype {
   std::string_view name;
   at::ScalarType type;
 };
-constexpr std::array kDtypes{Dtype{"F64", at::kDouble},      Dtype{"F32", at::kFloat},
-                             Dtype{"F16", at::kHalf},        Dtype{"BF16", at::kBFloat16},
-                             Dtype{"I64", at::kLong},        Dtype{"I32", at::kInt},
-                             Dtype{"I16", at::kShort},       Dtype{"I8", at::kChar},
-                             Dtype{"U8", at::kByte},         Dtype{"BOOL", at::kBool},
-                             Dtype{"U16", at::kUInt16},      Dtype{"U32", at::kUInt32},
-                             Dtype{"U64", at::kUInt64},      Dtype{"F8_E4M3", at::kFloat8_e4m3fn},
-                             Dtype{"F8_E5M2", at::kFloat8_e5m2}, Dtype{"C64", at::kComplexFloat}};
+constexpr auto dtypes = std::to_array<Dtype>({
+    {"F64", at::kDouble},
+    {"F32", at::kFloat},
+    {"F16", at::kHalf},
+    {"BF16", at::kBFloat16},
+    {"I64", at::kLong},
+    {"I32", at::kInt},
+    {"I16", at::kShort},
+    {"I8", at::kChar},
+    {"U64", at::kUInt64},
+    {"U32", at::kUInt32},
+    {"U16", at::kUInt16},
+    {"U8", at::kByte},
+    {"BOOL", at::kBool},
+    {"C64", at::kComplexFloat},
+    {"F8_E4M3", at::kFloat8_e4m3fn},
+    {"F8_E5M2", at::kFloat8_e5m2},
+    {"F8_E4M3FNUZ", at::kFloat8_e4m3fnuz},
+    {"F8_E5M2FNUZ", at::kFloat8_e5m2fnuz},
+    {"F8_E8M0", at::kFloat8_e8m0fnu},
+});
 
-/// A read-only mapping of a whole file.
-class Mapping {
- public:
-  explicit Mapping(const fs::path& path) {
-    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    struct stat facts {};
-    if (fd < 0 || ::fstat(fd, &facts) != 0 || !S_ISREG(facts.st_mode)) {
-      const std::string reason = fd < 0 ? std::strerror(errno) : "not a file";
-      if (fd >= 0) ::close(fd);
-      fail({path.string(), "a safetensors file", reason, ""});
-    }
-    size_ = static_cast<size_t>(facts.st_size);
-    if (size_ > 0) data_ = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, fd, 0);
-    ::close(fd);
-    if (data_ == MAP_FAILED) fail({path.string(), "a readable file", std::strerror(errno), ""});
-  }
-  Mapping(const Mapping&) = delete;
-  Mapping& operator=(const Mapping&) = delete;
-  ~Mapping() {
-    if (data_) ::munmap(data_, size_);
-  }
-  const char* data() const { return static_cast<const char*>(data_); }
-  size_t size() const { return size_; }
+std::string known_dtypes() {
+  std::string text;
+  for (const Dtype& d : dtypes) text += (text.empty() ? "" : ", ") + std::string(d.name);
+  return text;
+}
 
- private:
-  void* data_ = nullptr;
-  size_t size_ = 0;
-};
+/// A name from the file, safe to print.
+std::string in_quotes(std::string_view name) {
+  constexpr size_t longest = 120;
+  std::string text;
+  append_quoted(text, name.substr(0, longest));
+  return text;
+}
+
+std::string name_not_found(const TensorFile& file, const std::string& name) {
+  std::vector<std::string> names;
+  for (const auto& [other, tensor] : file.tensors) names.push_back(other);
+  const std::string close = nearest(name, names);
+  return close.empty() ? "" : "There is " + in_quotes(close) + ".";
+}
 
 struct Entry {
   std::string name;
-  at::ScalarType type;
+  at::ScalarType dtype;
   std::vector<int64_t> shape;
-  uint64_t begin = 0, end = 0;
+  uint64_t begin, end;
 };
 
-class Header {
+/// Reads one file. Nothing is allocated before its size is known to lie inside the file.
+class Reader {
  public:
-  Header(const Mapping& file, std::string path) : path_(std::move(path)) {
-    const Value json = parse(file);
-    for (const auto& [name, value] : json.as_table()) {
-      if (name == "__metadata__") read_metadata(value);
-      else entries.push_back(entry(name, value));
-    }
-    std::stable_sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
-      return a.begin != b.begin ? a.begin < b.begin : a.end < b.end;
-    });
-    check_layout(file.size() - data_start);
+  explicit Reader(const fs::path& path) : path_(path) {
+    std::error_code ignored;
+    if (!fs::is_regular_file(path, ignored)) defect("a safetensors file", "no such file");
+    stream_.open(path, std::ios::binary);
+    if (!stream_) defect("a readable file", "no permission or an I/O error");
+    size_ = fs::file_size(path);
+    read_header();
   }
-  std::vector<Entry> entries;
-  std::map<std::string, std::string> metadata;
-  uint64_t data_start = 0;
+
+  TensorFile load(bool with_data) {
+    TensorFile file;
+    for (const Entry& entry : entries_)
+      file.tensors.emplace_back(entry.name, with_data ? read_tensor(entry) : meta(entry));
+    file.metadata = std::move(metadata_);
+    return file;
+  }
 
  private:
-  [[noreturn]] void bad(const std::string& expected, const std::string& got) const {
-    fail({path_, expected, got, "The file is damaged or not safetensors."});
+  [[noreturn]] void defect(std::string expected, std::string got) const {
+    fail({"safetensors " + path_.string(), std::move(expected), std::move(got), ""});
   }
 
-  Value parse(const Mapping& file) {
+  void read_bytes(void* into, uint64_t size) {
+    stream_.read(static_cast<char*>(into), static_cast<std::streamsize>(size));
+    if (!stream_) defect("as many bytes as the file had when opened", "fewer");
+  }
+
+  void read_header() {
+    if (size_ < 8) defect("8 bytes of header length", std::to_string(size_) + " bytes in all");
     uint64_t length = 0;
-    if (file.size() < 8) bad("at least 8 bytes", std::to_string(file.size()));
-    std::memcpy(&length, file.data(), 8);
-    if (length > kLargestHeader || length > file.size() - 8)
-      bad("a header within the file and 100 MB", std::to_string(length) + " bytes of header");
-    data_start = 8 + length;
-    const std::string_view text(file.data() + 8, length);
-    if (text.empty() || text.front() != '{') bad("a header that begins with '{'", "something else");
-    Value json = parse_json(text, path_);
-    if (!json.is_table()) bad("a JSON object as header", std::string(json.type_name()));
-    return json;
+    read_bytes(&length, sizeof length);
+    if (length > max_header) defect("a header of at most 100 MB", std::to_string(length) + " bytes");
+    if (length > size_ - 8)
+      defect("a header inside the file", std::to_string(length) + " bytes in a file of " + std::to_string(size_));
+    std::string text(length, '\0');
+    read_bytes(text.data(), length);
+    if (text.empty() || text[0] != '{') defect("a header that starts with '{'", "another");
+    data_size_ = size_ - 8 - length;
+    read_entries(parse_json(text, path_.string()));
+    check_layout();
+  }
+
+  void read_entries(const Value& header) {
+    for (const auto& [name, value] : header.as_table()) {
+      if (name == "__metadata__") {
+        read_metadata(value);
+      } else {
+        entries_.push_back(read_entry(name, value));
+      }
+    }
   }
 
   void read_metadata(const Value& value) {
-    if (!value.is_table()) bad("__metadata__ to be an object", std::string(value.type_name()));
+    if (!value.is_table()) defect("__metadata__ to be a table", std::string(value.type_name()));
     for (const auto& [key, text] : value.as_table()) {
-      if (!text.is_string()) bad("metadata '" + key + "' to be a string", std::string(text.type_name()));
-      metadata[key] = text.as_string();
+      if (!text.is_string())
+        defect("__metadata__ of strings", std::string(text.type_name()) + " in " + in_quotes(key));
+      metadata_[key] = text.as_string();
     }
   }
 
-  int64_t natural(const Value& v, const std::string& what) const {
-    if (!v.is_integer() || v.as_integer() < 0) bad(what + " to be a natural number", to_json(v));
-    return v.as_integer();
+  Entry read_entry(const std::string& name, const Value& value) const {
+    if (!value.is_table()) defect("a table for " + in_quotes(name), std::string(value.type_name()));
+    const at::ScalarType dtype = read_dtype(name, member(name, value, "dtype"));
+    std::vector<int64_t> shape = read_numbers(name, value, "shape");
+    const std::vector<int64_t> offsets = read_numbers(name, value, "data_offsets");
+    if (offsets.size() != 2)
+      defect("two data_offsets for " + in_quotes(name), std::to_string(offsets.size()));
+    Entry entry{name, dtype, std::move(shape), static_cast<uint64_t>(offsets[0]),
+                static_cast<uint64_t>(offsets[1])};
+    check_size(entry);
+    return entry;
   }
 
-  const Value& member(const Value& table, const std::string& name, const char* key) const {
-    const Value* found = table.find(key);
-    if (!found) bad("tensor '" + name + "' to have '" + key + "'", "none");
-    return *found;
+  const Value& member(const std::string& name, const Value& of, std::string_view key) const {
+    if (const Value* found = of.find(key)) return *found;
+    defect("'" + std::string(key) + "' for " + in_quotes(name), "none");
   }
 
-  Entry entry(const std::string& name, const Value& value) const {
-    if (!value.is_table()) bad("tensor '" + name + "' to be an object", std::string(value.type_name()));
-    Entry e{.name = name, .type = dtype(name, member(value, name, "dtype")), .shape = {}};
-    const Value& shape = member(value, name, "shape");
-    const Value& offsets = member(value, name, "data_offsets");
-    if (!shape.is_array()) bad("shape of '" + name + "' to be an array", std::string(shape.type_name()));
-    for (const Value& n : shape.as_array()) e.shape.push_back(natural(n, "shape of '" + name + "'"));
-    if (!offsets.is_array() || offsets.as_array().size() != 2)
-      bad("two data_offsets of '" + name + "'", to_json(offsets));
-    e.begin = static_cast<uint64_t>(natural(offsets.as_array()[0], "offset of '" + name + "'"));
-    e.end = static_cast<uint64_t>(natural(offsets.as_array()[1], "offset of '" + name + "'"));
-    if (e.begin > e.end || e.end - e.begin != bytes(e))
-      bad("'" + name + "' to have the bytes of its shape", std::to_string(e.begin) + ".." + std::to_string(e.end));
-    return e;
-  }
-
-  at::ScalarType dtype(const std::string& name, const Value& v) const {
-    for (const Dtype& d : kDtypes)
-      if (v.is_string() && v.as_string() == d.name) return d.type;
-    bad("a known dtype of '" + name + "'", to_json(v));
-  }
-
-  uint64_t bytes(const Entry& e) const {
-    uint64_t n = c10::elementSize(e.type);
-    for (const int64_t d : e.shape)
-      if (__builtin_mul_overflow(n, static_cast<uint64_t>(d), &n)) bad("a shape that fits 64 bits", "'" + e.name + "'");
-    return n;
-  }
-
-  void check_layout(uint64_t data_bytes) const {
-    uint64_t at = 0;
-    for (const Entry& e : entries) {
-      if (e.begin != at) bad("tensors one after another", "'" + e.name + "' at " + std::to_string(e.begin));
-      at = e.end;
+  at::ScalarType read_dtype(const std::string& name, const Value& value) const {
+    const std::string given = value.is_string() ? value.as_string() : "";
+    for (const Dtype& d : dtypes) {
+      if (d.name == given) return d.type;
     }
-    if (at != data_bytes) bad(std::to_string(at) + " bytes of data", std::to_string(data_bytes));
+    defect("a dtype among " + known_dtypes(), in_quotes(given) + " for " + in_quotes(name));
   }
-  std::string path_;
+
+  std::vector<int64_t> read_numbers(const std::string& name, const Value& of, std::string_view key) const {
+    const std::string what = "'" + std::string(key) + "' of " + in_quotes(name) + " to be whole numbers from 0";
+    const Value& list = member(name, of, key);
+    if (!list.is_array()) defect(what, std::string(list.type_name()));
+    std::vector<int64_t> numbers;
+    for (const Value& item : list.as_array()) {
+      if (!item.is_integer() || item.as_integer() < 0) defect(what, to_json(item));
+      numbers.push_back(item.as_integer());
+    }
+    return numbers;
+  }
+
+  void check_size(const Entry& e) const {
+    if (e.shape.size() > max_rank)
+      defect("at most 64 dimensions in " + in_quotes(e.name), std::to_string(e.shape.size()));
+    // Strides count an empty dimension as 1: their product must not overflow either.
+    int64_t bytes = static_cast<int64_t>(c10::elementSize(e.dtype));
+    bool empty = false, overflow = false;
+    for (const int64_t dim : e.shape) {
+      empty = empty || dim == 0;
+      overflow = overflow || __builtin_mul_overflow(bytes, std::max<int64_t>(dim, 1), &bytes);
+    }
+    if (overflow) defect("a shape of " + in_quotes(e.name) + " below 2^63 bytes", "more");
+    const uint64_t needed = empty ? 0 : static_cast<uint64_t>(bytes);
+    if (e.begin > e.end || e.end - e.begin != needed)
+      defect(std::to_string(needed) + " bytes for " + in_quotes(e.name),
+             "data_offsets [" + std::to_string(e.begin) + ", " + std::to_string(e.end) + "]");
+  }
+
+  /// The tensors must cover the data exactly: no overlap, no gap, nothing left over.
+  void check_layout() {
+    std::stable_sort(entries_.begin(), entries_.end(), [](const Entry& a, const Entry& b) {
+      return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
+    });
+    uint64_t covered = 0;
+    for (const Entry& e : entries_) {
+      if (e.begin != covered)
+        defect(in_quotes(e.name) + " to start at byte " + std::to_string(covered), std::to_string(e.begin));
+      covered = e.end;
+    }
+    if (covered != data_size_)
+      defect(std::to_string(covered) + " bytes of data", std::to_string(data_size_));
+  }
+
+  Tensor meta(const Entry& e) const {
+    return at::empty(e.shape, at::TensorOptions().dtype(e.dtype).device(at::kMeta));
+  }
+
+  // The data lie in the order of the entries without gaps, so the stream is already in place.
+  Tensor read_tensor(const Entry& e) {
+    Tensor tensor = at::empty(e.shape, e.dtype);
+    if (e.end == e.begin) return tensor;
+    read_bytes(tensor.data_ptr(), e.end - e.begin);
+    if (e.dtype == at::kBool) {  // any other byte would be undefined behaviour in a bool
+      auto* bytes = static_cast<unsigned char*>(tensor.data_ptr());
+      for (uint64_t i = 0; i < e.end - e.begin; ++i) bytes[i] = bytes[i] != 0;
+    }
+    return tensor;
+  }
+
+  fs::path path_;
+  std::ifstream stream_{};
+  uint64_t size_ = 0, data_size_ = 0;
+  std::vector<Entry> entries_{};
+  std::map<std::string, std::string> metadata_{};
 };
 
-TensorFile load(const fs::path& path, bool with_data) {
-  const Mapping file(path);
-  Header header(file, path.string());
-  TensorFile out{.tensors = {}, .metadata = std::move(header.metadata)};
-  for (const Entry& e : header.entries) {
-    const auto options = at::TensorOptions().dtype(e.type).device(with_data ? at::kCPU : at::kMeta);
-    const Tensor t = at::empty(e.shape, options);
-    if (with_data && e.end > e.begin)
-      std::memcpy(t.data_ptr(), file.data() + header.data_start + e.begin, e.end - e.begin);
-    out.tensors.emplace_back(e.name, t);
+using Named = std::pair<std::string, Tensor>;
+
+std::string_view dtype_name(const Named& named) {
+  for (const Dtype& d : dtypes) {
+    if (d.type == named.second.scalar_type()) return d.name;
   }
-  return out;
+  fail({"safetensors", "a dtype among " + known_dtypes(),
+        std::string(c10::toString(named.second.scalar_type())) + " for " + in_quotes(named.first), ""});
 }
 
-std::string_view dtype_name(const std::string& tensor, at::ScalarType type) {
-  for (const Dtype& d : kDtypes)
-    if (d.type == type) return d.name;
-  fail({"safetensors", "a dtype that the format knows for '" + tensor + "'", c10::toString(type), "Convert it first."});
+void check_writable(const std::vector<Named>& tensors) {
+  std::set<std::string_view> names{"__metadata__"};
+  for (const auto& [name, tensor] : tensors) {
+    if (!names.insert(name).second)
+      fail({"safetensors", "every name once, none of them __metadata__", in_quotes(name), ""});
+    if (!tensor.defined() || tensor.layout() != at::kStrided || tensor.is_meta())
+      fail({"safetensors", "dense tensors with data", "another for " + in_quotes(name), ""});
+  }
 }
 
-std::string header_text(const TensorFile& file) {
-  Value header = Value::table();
-  for (const auto& [key, text] : file.metadata) header["__metadata__"][key] = text;
-  int64_t at = 0;
-  for (const auto& [name, tensor] : file.tensors) {
-    if (header.find(name)) fail({"safetensors", "every name once", "'" + name + "' twice", ""});
-    Value& entry = header[name];
-    entry["dtype"] = dtype_name(name, tensor.scalar_type());
-    entry["shape"] = Value::array();
-    for (const int64_t n : tensor.sizes()) entry["shape"].push_back(n);
-    const auto bytes = static_cast<int64_t>(tensor.nbytes());
-    entry["data_offsets"] = Value::Array{at, at + bytes};
-    at += bytes;
+/// Widest elements first, so that each tensor is aligned in a mapped file.
+std::vector<Named> aligned(std::vector<Named> tensors) {
+  std::stable_sort(tensors.begin(), tensors.end(), [](const Named& a, const Named& b) {
+    return a.second.element_size() > b.second.element_size();
+  });
+  return tensors;
+}
+
+Value header_entry(const Named& named, int64_t begin) {
+  Value shape = Value::array();
+  for (const int64_t dim : named.second.sizes()) shape.push_back(dim);
+  const int64_t end = begin + static_cast<int64_t>(named.second.nbytes());
+  return Value(Value::Table{{"dtype", Value(dtype_name(named))},
+                            {"shape", std::move(shape)},
+                            {"data_offsets", Value(Value::Array{Value(begin), Value(end)})}});
+}
+
+std::string header_text(const TensorFile& file, const std::vector<Named>& tensors) {
+  Value::Table header;
+  if (!file.metadata.empty()) {
+    Value::Table metadata;
+    for (const auto& [key, text] : file.metadata) metadata.emplace_back(key, Value(text));
+    header.emplace_back("__metadata__", Value(std::move(metadata)));
   }
-  std::string text = to_json(header);
+  int64_t begin = 0;
+  for (const Named& named : tensors) {
+    header.emplace_back(named.first, header_entry(named, begin));
+    begin += static_cast<int64_t>(named.second.nbytes());
+  }
+  std::string text = to_json(Value(std::move(header)));
   text.resize((text.size() + 7) / 8 * 8, ' ');
   return text;
 }
@@ -208,33 +291,36 @@ std::string header_text(const TensorFile& file) {
 }  // namespace
 
 const Tensor* TensorFile::find(const std::string& name) const {
-  for (const auto& [key, tensor] : tensors)
-    if (key == name) return &tensor;
+  for (const auto& [other, tensor] : tensors) {
+    if (other == name) return &tensor;
+  }
   return nullptr;
 }
 
 const Tensor& TensorFile::at(const std::string& name) const {
-  if (const Tensor* found = find(name)) return *found;
-  std::vector<std::string> names;
-  for (const auto& [key, tensor] : tensors) names.push_back(key);
-  const std::string near = nearest(name, names);
-  fail({"safetensors", "a tensor '" + name + "'", "none",
-        near.empty() ? "" : "The nearest name there is '" + near + "'."});
+  if (const Tensor* tensor = find(name)) return *tensor;
+  fail({"safetensors", "a tensor " + in_quotes(name), std::to_string(tensors.size()) + " others",
+        name_not_found(*this, name)});
 }
 
-TensorFile load_safetensors(const fs::path& path) { return load(path, true); }
-TensorFile load_safetensors_header(const fs::path& path) { return load(path, false); }
+TensorFile load_safetensors(const fs::path& path) { return Reader(path).load(true); }
+TensorFile load_safetensors_header(const fs::path& path) { return Reader(path).load(false); }
 
 void save_safetensors(const fs::path& path, const TensorFile& file) {
-  const std::string header = header_text(file);
-  uint64_t length = header.size();
-  std::string data(reinterpret_cast<const char*>(&length), 8);
-  data += header;
-  for (const auto& [name, tensor] : file.tensors) {
-    const Tensor t = tensor.detach().to(at::kCPU).contiguous();
-    data.append(static_cast<const char*>(t.const_data_ptr()), t.nbytes());
+  check_writable(file.tensors);
+  const std::vector<Named> tensors = aligned(file.tensors);
+  const std::string header = header_text(file, tensors);
+  if (header.size() > max_header)
+    fail({"safetensors " + path.string(), "a header of at most 100 MB", std::to_string(header.size()), ""});
+  DurableFile out(path);
+  const uint64_t length = header.size();
+  out.write(&length, sizeof length);
+  out.write(header.data(), header.size());
+  for (const auto& [name, tensor] : tensors) {
+    const Tensor plain = tensor.cpu().resolve_conj().resolve_neg().contiguous();
+    out.write(plain.const_data_ptr(), plain.nbytes());
   }
-  write_file_durably(path, data);
+  out.commit();
 }
 
 }  // namespace schatten

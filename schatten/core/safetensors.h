@@ -23,7 +23,7 @@ struct TensorFile {
 TensorFile load_safetensors(const std::filesystem::path& path);
 /// Header only (names, dtypes, shapes, metadata): tensors are on the meta device.
 TensorFile load_safetensors_header(const std::filesystem::path& path);
-/// Writes and fsyncs `path` (not atomic by itself: checkpoints rename a folder).
+/// Writes beside `path`, syncs and renames: the file is there in full or not at all.
 void save_safetensors(const std::filesystem::path& path, const TensorFile& file);
 
 }  // namespace schatten

@@ -1,137 +1,224 @@
 #include <schatten/core/error.h>
+#include <schatten/core/files.h>
+#include <schatten/core/text.h>
 #include <schatten/core/value.h>
-
 #include <toml++/toml.h>
 
 #include <algorithm>
-#include <charconv>
-#include <cmath>
 
 namespace schatten {
-
 namespace {
 
-Value convert(const toml::node& node, const std::string& file);
+constexpr int max_depth = 64;
 
-Value convert_table(const toml::table& table, const std::string& file) {
-  // toml++ sorts by key; the order of writing is kept by the keys' own positions.
-  std::vector<std::pair<toml::source_position, std::pair<std::string, const toml::node*>>> rows;
-  for (const auto& [key, node] : table) rows.push_back({key.source().begin, {std::string(key.str()), &node}});
-  std::stable_sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
-  Value::Table out;
-  for (const auto& [position, row] : rows) {
-    Value value = convert(*row.second, file);
-    if (position.line > 0) value.origin = {file, static_cast<int>(position.line), static_cast<int>(position.column)};
-    out.emplace_back(row.first, std::move(value));
+/// Turns toml++'s tree into ours, in the order of the text.
+class Reader {
+ public:
+  explicit Reader(std::string_view file) : file_(file) {}
+
+  Value table(const toml::table& from, const toml::source_position& at, int depth) const {
+    std::vector<std::pair<const toml::key*, const toml::node*>> entries;
+    for (const auto& [key, node] : from) entries.emplace_back(&key, &node);
+    std::stable_sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) {
+      return a.first->source().begin < b.first->source().begin;
+    });
+    Value::Table members;
+    for (const auto& [key, node] : entries)
+      members.emplace_back(std::string(key->str()), value(*node, key->source().begin, depth + 1));
+    return placed(Value(std::move(members)), at);
   }
-  return Value(std::move(out));
-}
 
-Value convert_array(const toml::array& array, const std::string& file) {
-  Value::Array out;
-  for (const auto& node : array) out.push_back(convert(node, file));
-  return Value(std::move(out));
-}
+ private:
+  Value value(const toml::node& node, const toml::source_position& at, int depth) const {
+    if (depth > max_depth)
+      fail_usage({"config", "at most " + std::to_string(max_depth) + " nested levels",
+                  "more at " + origin(at).to_string(), ""});
+    if (const auto* t = node.as_table()) return table(*t, at, depth);
+    if (const auto* a = node.as_array()) return array(*a, at, depth);
+    if (const auto* b = node.as_boolean()) return placed(Value(b->get()), at);
+    if (const auto* i = node.as_integer()) return placed(Value(i->get()), at);
+    if (const auto* f = node.as_floating_point()) return placed(Value(f->get()), at);
+    if (const auto* s = node.as_string()) return placed(Value(s->get()), at);
+    fail_usage({"config", "a string, number, boolean, array or table",
+                "a date or time at " + origin(at).to_string(), "Write it in quotes."});
+  }
 
-template <class T>
-std::string text_of(const toml::value<T>& value) {
-  std::ostringstream text;
-  text << value.get();
-  return text.str();
-}
+  Value array(const toml::array& from, const toml::source_position& at, int depth) const {
+    Value::Array items;
+    for (const toml::node& item : from) items.push_back(value(item, item.source().begin, depth + 1));
+    return placed(Value(std::move(items)), at);
+  }
 
-Value convert(const toml::node& node, const std::string& file) {
-  Value value;
-  if (const auto* table = node.as_table()) value = convert_table(*table, file);
-  else if (const auto* array = node.as_array()) value = convert_array(*array, file);
-  else if (const auto* text = node.as_string()) value = Value(text->get());
-  else if (const auto* integer = node.as_integer()) value = Value(integer->get());
-  else if (const auto* real = node.as_floating_point()) value = Value(real->get());
-  else if (const auto* flag = node.as_boolean()) value = Value(flag->get());
-  else if (const auto* date = node.as_date()) value = Value(text_of(*date));
-  else if (const auto* time = node.as_time()) value = Value(text_of(*time));
-  else if (const auto* both = node.as_date_time()) value = Value(text_of(*both));
-  const auto begin = node.source().begin;
-  value.origin = {file, static_cast<int>(begin.line), static_cast<int>(begin.column)};
-  return value;
-}
+  Origin origin(const toml::source_position& at) const {
+    return {file_, static_cast<int>(at.line), static_cast<int>(at.column)};
+  }
+  Value placed(Value value, const toml::source_position& at) const {
+    value.origin = origin(at);
+    return value;
+  }
+
+  std::string file_;
+};
 
 bool is_bare(std::string_view key) {
-  return !key.empty() && std::all_of(key.begin(), key.end(), [](unsigned char c) {
-    return std::isalnum(c) || c == '_' || c == '-';
+  return !key.empty() && std::all_of(key.begin(), key.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+           c == '-';
   });
 }
 
-std::string in_quotes(std::string_view text) {
-  constexpr char kHex[] = "0123456789abcdef";
-  std::string out = "\"";
-  for (const char c : text) {
-    const auto u = static_cast<unsigned char>(c);
-    if (c == '"' || c == '\\') out += '\\', out += c;
-    else if (c == '\n') out += "\\n";
-    else if (c == '\t') out += "\\t";
-    else if (c == '\r') out += "\\r";
-    else if (u < 0x20 || u == 0x7f) out += std::string("\\u00") + kHex[u >> 4] + kHex[u & 15];
-    else out += c;
+void append_key(std::string& out, std::string_view key) {
+  if (is_bare(key)) {
+    out += key;
+  } else {
+    append_quoted(out, key);
   }
-  return out + '"';
 }
 
-std::string key_text(std::string_view key) { return is_bare(key) ? std::string(key) : in_quotes(key); }
+void append_inline(std::string& out, const Value& value);
 
-std::string real_text(double v) {
-  if (std::isnan(v)) return "nan";
-  if (std::isinf(v)) return v > 0 ? "inf" : "-inf";
-  char buffer[64];
-  const auto end = std::to_chars(buffer, buffer + sizeof buffer, v).ptr;
-  std::string text(buffer, end);
-  if (text.find_first_of(".e") == std::string::npos) text += ".0";
-  return text;
-}
-
-std::string inline_text(const Value& v) {
-  if (v.is_bool()) return v.as_bool() ? "true" : "false";
-  if (v.is_integer()) return std::to_string(v.as_integer());
-  if (v.is_real()) return real_text(v.as_real());
-  if (v.is_string()) return in_quotes(v.as_string());
-  std::string text;
-  if (v.is_array()) {
-    for (const Value& item : v.as_array()) text += (text.empty() ? "" : ", ") + inline_text(item);
-    return "[" + text + "]";
+void append_inline_array(std::string& out, const Value& array) {
+  out += '[';
+  std::string_view comma = "";
+  for (const Value& item : array.as_array()) {
+    out += comma;
+    append_inline(out, item);
+    comma = ", ";
   }
-  for (const auto& [key, value] : v.as_table())
-    if (!value.is_null()) text += (text.empty() ? " " : ", ") + key_text(key) + " = " + inline_text(value);
-  return text.empty() ? "{}" : "{" + text + " }";
+  out += ']';
 }
 
-void write_table(const Value& table, const std::string& path, std::string& out) {
-  for (const auto& [key, value] : table.as_table())
-    if (!value.is_table() && !value.is_null()) out += key_text(key) + " = " + inline_text(value) + "\n";
+void append_inline_table(std::string& out, const Value& table) {
+  out += '{';
+  std::string_view comma = " ";
   for (const auto& [key, value] : table.as_table()) {
-    if (!value.is_table()) continue;
-    const std::string name = path.empty() ? key_text(key) : path + "." + key_text(key);
-    out += (out.empty() ? "[" : "\n[") + name + "]\n";
-    write_table(value, name, out);
+    if (value.is_null()) continue;
+    out += comma;
+    append_key(out, key);
+    out += " = ";
+    append_inline(out, value);
+    comma = ", ";
   }
+  out += " }";
+}
+
+void append_inline(std::string& out, const Value& value) {
+  if (value.is_table()) return append_inline_table(out, value);
+  if (value.is_array()) return append_inline_array(out, value);
+  if (value.is_string()) return append_quoted(out, value.as_string());
+  if (value.is_real()) return append_real(out, value.as_real());
+  if (value.is_null()) fail_usage({"TOML", "values", "nothing inside an array", "TOML has no null."});
+  out += value.is_bool() ? (value.as_bool() ? "true" : "false") : std::to_string(value.as_integer());
+}
+
+bool is_array_of_tables(const Value& value) {
+  return value.is_array() && !value.as_array().empty() &&
+         std::all_of(value.as_array().begin(), value.as_array().end(),
+                     [](const Value& item) { return item.is_table(); });
+}
+
+bool is_line(const Value& value) {
+  return !value.is_null() && !value.is_table() && !is_array_of_tables(value);
+}
+
+void append_lines(std::string& out, const Value& table) {
+  for (const auto& [key, value] : table.as_table()) {
+    if (!is_line(value)) continue;
+    append_key(out, key);
+    out += " = ";
+    append_inline(out, value);
+    out += '\n';
+  }
+}
+
+// A table that holds only tables needs no header of its own.
+bool needs_header(const Value& table) {
+  const auto& members = table.as_table();
+  const auto is_section = [](const Value& v) { return v.is_table() || is_array_of_tables(v); };
+  return std::none_of(members.begin(), members.end(), [&](const auto& m) { return is_section(m.second); }) ||
+         std::any_of(members.begin(), members.end(), [](const auto& m) { return is_line(m.second); });
+}
+
+void append_header(std::string& out, std::string_view open, std::string_view path, std::string_view close) {
+  if (!out.empty()) out += '\n';
+  out += open;
+  out += path;
+  out += close;
+}
+
+void append_sections(std::string& out, const Value& table, const std::string& prefix);
+
+void append_body(std::string& out, const Value& table, const std::string& path) {
+  append_lines(out, table);
+  append_sections(out, table, path + ".");
+}
+
+void append_sections(std::string& out, const Value& table, const std::string& prefix) {
+  for (const auto& [key, value] : table.as_table()) {
+    std::string path = prefix;
+    append_key(path, key);
+    if (value.is_table()) {
+      if (needs_header(value)) append_header(out, "[", path, "]\n");
+      append_body(out, value, path);
+    } else if (is_array_of_tables(value)) {
+      for (const Value& item : value.as_array()) {
+        append_header(out, "[[", path, "]]\n");
+        append_body(out, item, path);
+      }
+    }
+  }
+}
+
+/// The text as one TOML value, or as the string that it is.
+Value read_setting(std::string_view text) {
+  try {
+    Value read = parse_toml("value = " + std::string(text));
+    if (read.as_table().size() == 1) return std::move(read.as_table().front().second);
+  } catch (const UsageError&) {  // no TOML: bare words need no quotes on a command line
+  }
+  return Value(text);
+}
+
+void place(Value& value, const Origin& origin) {
+  value.origin = origin;
+  if (value.is_array())
+    for (Value& item : value.as_array()) place(item, origin);
+  if (value.is_table())
+    for (auto& [key, member] : value.as_table()) place(member, origin);
 }
 
 }  // namespace
 
 Value parse_toml(std::string_view text, std::string_view file) {
-  const std::string name(file);
   try {
-    return convert(toml::parse(text, name), name);
-  } catch (const toml::parse_error& error) {
-    const auto begin = error.source().begin;
-    const Origin at{name, static_cast<int>(begin.line), static_cast<int>(begin.column)};
-    fail_usage({at.to_string(), "TOML", std::string(error.description()), ""});
+    const toml::table table = toml::parse(text, file);
+    return Reader(file).table(table, {1, 1}, 0);
+  } catch (const toml::parse_error& e) {
+    const auto& at = e.source().begin;
+    const Origin origin{std::string(file), static_cast<int>(at.line), static_cast<int>(at.column)};
+    fail_usage({"config", "valid TOML",
+                "at " + origin.to_string() + ": " + std::string(e.description()), ""});
   }
+}
+
+Value load_toml(const std::filesystem::path& path) {
+  std::error_code ignored;
+  if (!std::filesystem::is_regular_file(path, ignored))
+    fail_usage({"config", "a TOML file", "no such file '" + path.string() + "'", ""});
+  return parse_toml(read_file(path), path.string());
 }
 
 std::string to_toml(const Value& table) {
   std::string out;
-  write_table(table, "", out);
+  append_lines(out, table);
+  append_sections(out, table, "");
   return out;
+}
+
+void set_path(Value& table, std::string_view dotted, std::string_view text) {
+  Value value = read_setting(text);
+  place(value, {"--set", 0, 0});
+  set_path(table, dotted, std::move(value));
 }
 
 }  // namespace schatten

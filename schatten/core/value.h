@@ -70,7 +70,8 @@ class Value {
   int64_t integer_or(std::string_view key, int64_t fallback) const;
   std::string string_or(std::string_view key, std::string fallback) const;
 
-  bool operator==(const Value& other) const { return data_ == other.data_; }
+  /// By content: the order of keys in tables and the origins do not matter.
+  bool operator==(const Value& other) const;
 
   Origin origin{};
 

@@ -1,5 +1,4 @@
 #include <ATen/ATen.h>
-#include <ATen/cpu/Utils.h>
 #include <schatten/stages/checks.h>
 #include <schatten/stages/spectral.h>
 
@@ -55,7 +54,7 @@ struct SpectralPowerModel {
 }  // namespace
 
 bool cpu_multiplies_bfloat16() {
-  return at::cpu::is_avx512_bf16_supported() || at::cpu::is_amx_tile_supported();
+  return __builtin_cpu_supports("avx512bf16") != 0;  // every CPU with AMX has it too
 }
 
 at::ScalarType compute_dtype(ComputeDtype choice, at::ScalarType input) {

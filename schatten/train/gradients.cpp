@@ -1,4 +1,5 @@
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <schatten/engine/tasks.h>
 #include <schatten/train/trainer.h>
 

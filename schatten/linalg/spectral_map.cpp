@@ -1,0 +1,49 @@
+#include <ATen/ATen.h>
+#include <schatten/linalg/spectral_map.h>
+#include <schatten/linalg/svd_impl.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace schatten {
+
+SpectralMap polar_map() {
+  return {"1", [](double) { return 1.0; }};
+}
+SpectralMap power_map(double power) {
+  return {"sigma^" + std::to_string(power), [power](double sigma) { return std::pow(sigma, power); }};
+}
+
+double rank_floor(at::ScalarType dtype, int64_t rows, int64_t cols) {
+  const double eps = dtype == at::kDouble ? std::numeric_limits<double>::epsilon() : std::numeric_limits<float>::epsilon();
+  return eps * static_cast<double>(std::max(rows, cols));
+}
+
+Tensor apply_exactly(const SpectralMap& map, const Tensor& x) {
+  return with_each_matrix(x, [&](const Tensor& matrix) {
+    const auto [u, s, vh] = at::linalg_svd(matrix, false);
+    const Tensor sigma = s.to(at::kDouble).contiguous();
+    double* values = sigma.data_ptr<double>();
+    const int64_t n = sigma.numel();
+    const double floor = n > 0 ? values[0] * rank_floor(matrix.scalar_type(), matrix.size(0), matrix.size(1)) : 0;
+    for (int64_t i = 0; i < n; ++i) values[i] = values[i] > floor ? map.f(values[i]) : 0;
+    return at::mm(u * sigma.to(u.scalar_type()), vh);
+  });
+}
+
+Tensor with_each_matrix(const Tensor& x, const std::function<Tensor(const Tensor&)>& f) {
+  TORCH_CHECK(x.dim() >= 2, "[spectral map] expects [.., m, n], got ", x.sizes(), ". Route vectors to adamw.");
+  if (x.numel() == 0) return x.clone();
+  const bool half = x.scalar_type() != at::kDouble && x.scalar_type() != at::kFloat;
+  const Tensor work = (half ? x.to(at::kFloat) : x).reshape({-1, x.size(-2), x.size(-1)});
+  const Tensor out = at::empty(work.sizes(), work.options());
+  for (int64_t i = 0; i < work.size(0); ++i) {
+    const Tensor matrix = work[i];
+    // LAPACK throws on NaN; a bad gradient must surface in the weights' guard, not vanish in here.
+    out[i].copy_(matrix.isfinite().all().item<bool>() ? f(matrix) : at::full_like(matrix, NAN));
+  }
+  return out.view(x.sizes()).to(x.scalar_type());
+}
+
+}  // namespace schatten

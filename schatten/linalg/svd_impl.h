@@ -1,0 +1,16 @@
+// Shared by the spectral maps; not public.
+#pragma once
+#include <schatten/core/tensor.h>
+
+#include <cstdint>
+#include <functional>
+
+namespace schatten {
+
+/// Singular values below this share of the largest are rounding noise: eps * max(m, n).
+double rank_floor(at::ScalarType dtype, int64_t rows, int64_t cols);
+
+/// Applies f to every [m, n] of [.., m, n] in float32 or float64; NaN and infinity in give NaN out.
+Tensor with_each_matrix(const Tensor& x, const std::function<Tensor(const Tensor&)>& f);
+
+}  // namespace schatten
