@@ -1,4 +1,5 @@
 #include <ATen/ATen.h>
+#include <ATen/ScalarOps.h>
 #include <schatten/parameters/decay.h>
 
 #include <cmath>
@@ -21,7 +22,8 @@ Tensor Decay::gradient(const Tensor& grad, const Tensor& param) const {
 
 void Decay::apply(Tensor& param, const Tensor& update, double lr) const {
   if (!active()) return;
-  if (form == DecayForm::decoupled) param.mul_(1 - lr * weight_decay);
+  // A wrapped number multiplies in float and rounds once; Tensor::mul_(Scalar) rounds the factor to bfloat16 first.
+  if (form == DecayForm::decoupled) param.mul_(at::native::wrapped_scalar_tensor(1 - lr * weight_decay));
   if (form == DecayForm::cautious)
     param.sub_(param.mul(update.mul(param).ge(0)), lr * weight_decay);
 }

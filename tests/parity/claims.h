@@ -3,6 +3,7 @@
 #include <schatten/core/safetensors.h>
 #include <schatten/core/value.h>
 #include <schatten/recipe/recipe.h>
+#include <schatten/stages/spectral.h>
 
 #include <functional>
 #include <optional>
@@ -19,8 +20,8 @@ struct TrajectoryClaim {
 
 using Map = std::function<Tensor(const Tensor&)>;
 
-/// `asis`: the case was recorded as shipped (half types inside).
-std::optional<TrajectoryClaim> claim_trajectory(const std::string& optimizer, const Value& hyper, bool asis);
-std::optional<Map> claim_map(const std::string& optimizer, const Value& hyper, bool asis);
+/// `compute`: dtype of the spectral part; cases recorded as shipped have bfloat16 there.
+std::optional<TrajectoryClaim> claim_trajectory(const std::string& optimizer, const Value& hyper, ComputeDtype compute);
+std::optional<Map> claim_map(const std::string& optimizer, const Value& hyper, ComputeDtype compute);
 
 }  // namespace schatten::testing

@@ -25,7 +25,8 @@ bool is_claimed(const std::filesystem::path& file) {
   const TensorFile header = load_safetensors_header(file);
   if (!header.metadata.contains("optimizer") || !header.metadata.contains("hyper")) return false;
   const std::string& name = header.metadata.at("optimizer");
-  return claim_trajectory(name, hyper_of(header), false) || claim_map(name, hyper_of(header), false);
+  return claim_trajectory(name, hyper_of(header), ComputeDtype::automatic) ||
+         claim_map(name, hyper_of(header), ComputeDtype::automatic);
 }
 
 /// Recorded in float64: run in float64 and float32. Recorded in a smaller type: run in that one.
@@ -130,9 +131,11 @@ void Golden::run_trajectory(const TrajectoryClaim& claim) {
 TEST_P(Golden, MatchesTheAuthorsNumbers) {
   const std::string& name = file_.metadata.at("optimizer");
   const Value hyper = hyper_of(file_);
-  const bool asis = as_shipped(GetParam().file);
-  if (const auto map = claim_map(name, hyper, asis)) run_map(*map);
-  else run_trajectory(*claim_trajectory(name, hyper, asis));
+  const ComputeDtype compute = as_shipped(GetParam().file) ? ComputeDtype::bfloat16
+                               : dtype_ == at::kDouble     ? ComputeDtype::float64
+                                                           : ComputeDtype::float32;
+  if (const auto map = claim_map(name, hyper, compute)) run_map(*map);
+  else run_trajectory(*claim_trajectory(name, hyper, compute));
   std::cout << "    largest error " << worst_ << " of " << rtol_ << " allowed\n";
 }
 
@@ -140,6 +143,8 @@ std::string name_of(const ::testing::TestParamInfo<Case>& info) {
   return case_name(info.param.file) + "_" + c10::toString(info.param.dtype);
 }
 INSTANTIATE_TEST_SUITE_P(Optimizers, Golden, ::testing::ValuesIn(claimed_cases()), name_of);
+void PrintTo(const Case& c, std::ostream* out) { *out << c.file.filename().string() << " in " << c10::toString(c.dtype); }
+
 GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(Golden);
 
 TEST(GoldenFolder, CountsCasesThatNothingClaimsYet) {
@@ -163,7 +168,7 @@ TEST(GoldenFolder, RefusesAWrongRecipe) {
   Value hyper = hyper_of(f);
   hyper["momentum"] = 0.951;
   std::vector<Parameter> parameters{{infer_parameter("param", init, 0), init}};
-  Optimizer optimizer(parameters, claim_trajectory("Muon (Keller Jordan)", hyper, false)->routes);
+  Optimizer optimizer(parameters, claim_trajectory("Muon (Keller Jordan)", hyper, ComputeDtype::float64)->routes);
   for (int64_t t = 0; t < 3; ++t) {
     parameters[0].tensor.mutable_grad() = f.at("grad." + three_digits(t)).to(at::kDouble);
     optimizer.step(f.at("lr")[t].item<double>());
