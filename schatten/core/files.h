@@ -10,7 +10,8 @@ namespace schatten {
 /// Throws an Error that names the file and the cause.
 std::string read_file(const std::filesystem::path& path);
 
-/// After it returns the file is there in full, and stays so if the power fails; if it throws, the file is as before.
+/// After it returns the file is there in full, and stays so if the power fails; if it throws, the
+/// file is as before.
 void write_file_durably(const std::filesystem::path& path, std::string_view text);
 
 /// A file that appears under its name only when complete: written beside it, synced, renamed.

@@ -1,7 +1,7 @@
-#include <nlohmann/json.hpp>
 #include <schatten/core/error.h>
 #include <schatten/core/text.h>
 #include <schatten/core/value.h>
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -15,7 +15,8 @@ constexpr size_t max_depth = 64;
 
 Origin position(std::string_view text, std::string_view file, size_t byte) {
   const std::string_view before = text.substr(0, byte == 0 ? 0 : byte - 1);
-  const size_t line_start = before.rfind('\n') == std::string_view::npos ? 0 : before.rfind('\n') + 1;
+  const size_t line_start =
+      before.rfind('\n') == std::string_view::npos ? 0 : before.rfind('\n') + 1;
   return {std::string(file), static_cast<int>(std::count(before.begin(), before.end(), '\n')) + 1,
           static_cast<int>(before.size() - line_start) + 1};
 }
@@ -49,7 +50,8 @@ class Builder : public nlohmann::json_sax<nlohmann::json> {
 
   bool key(std::string& name) override {
     Level& level = levels_.back();
-    if (!level.names.insert(name).second) fail_json(file_, "the key '" + name + "' twice in one table");
+    if (!level.names.insert(name).second)
+      fail_json(file_, "the key '" + name + "' twice in one table");
     level.key = std::move(name);
     return true;
   }

@@ -16,7 +16,8 @@
 namespace schatten {
 namespace {
 
-static_assert(std::endian::native == std::endian::little, "the data of the format is little-endian");
+static_assert(std::endian::native == std::endian::little,
+              "the data of the format is little-endian");
 
 namespace fs = std::filesystem;
 
@@ -111,9 +112,11 @@ class Reader {
     if (size_ < 8) defect("8 bytes of header length", std::to_string(size_) + " bytes in all");
     uint64_t length = 0;
     read_bytes(&length, sizeof length);
-    if (length > max_header) defect("a header of at most 100 MB", std::to_string(length) + " bytes");
+    if (length > max_header)
+      defect("a header of at most 100 MB", std::to_string(length) + " bytes");
     if (length > size_ - 8)
-      defect("a header inside the file", std::to_string(length) + " bytes in a file of " + std::to_string(size_));
+      defect("a header inside the file",
+             std::to_string(length) + " bytes in a file of " + std::to_string(size_));
     std::string text(length, '\0');
     read_bytes(text.data(), length);
     if (text.empty() || text[0] != '{') defect("a header that starts with '{'", "another");
@@ -167,8 +170,10 @@ class Reader {
     defect("a dtype among " + known_dtypes(), in_quotes(given) + " for " + in_quotes(name));
   }
 
-  std::vector<int64_t> read_numbers(const std::string& name, const Value& of, std::string_view key) const {
-    const std::string what = "'" + std::string(key) + "' of " + in_quotes(name) + " to be whole numbers from 0";
+  std::vector<int64_t> read_numbers(const std::string& name, const Value& of,
+                                    std::string_view key) const {
+    const std::string what =
+        "'" + std::string(key) + "' of " + in_quotes(name) + " to be whole numbers from 0";
     const Value& list = member(name, of, key);
     if (!list.is_array()) defect(what, std::string(list.type_name()));
     std::vector<int64_t> numbers;
@@ -203,8 +208,9 @@ class Reader {
     });
     uint64_t covered = 0;
     for (const Entry& e : entries_) {
-      if (e.begin != covered)
-        defect(in_quotes(e.name) + " to start at byte " + std::to_string(covered), std::to_string(e.begin));
+      if (e.begin < covered)
+        defect(in_quotes(e.name) + " to start at byte " + std::to_string(covered),
+               std::to_string(e.begin));
       covered = e.end;
     }
     if (covered != data_size_)
@@ -241,7 +247,8 @@ std::string_view dtype_name(const Named& named) {
     if (d.type == named.second.scalar_type()) return d.name;
   }
   fail({"safetensors", "a dtype among " + known_dtypes(),
-        std::string(c10::toString(named.second.scalar_type())) + " for " + in_quotes(named.first), ""});
+        std::string(c10::toString(named.second.scalar_type())) + " for " + in_quotes(named.first),
+        ""});
 }
 
 void check_writable(const std::vector<Named>& tensors) {
@@ -311,7 +318,8 @@ void save_safetensors(const fs::path& path, const TensorFile& file) {
   const std::vector<Named> tensors = aligned(file.tensors);
   const std::string header = header_text(file, tensors);
   if (header.size() > max_header)
-    fail({"safetensors " + path.string(), "a header of at most 100 MB", std::to_string(header.size()), ""});
+    fail({"safetensors " + path.string(), "a header of at most 100 MB",
+          std::to_string(header.size()), ""});
   DurableFile out(path);
   const uint64_t length = header.size();
   out.write(&length, sizeof length);

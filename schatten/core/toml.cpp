@@ -45,7 +45,8 @@ class Reader {
 
   Value array(const toml::array& from, const toml::source_position& at, int depth) const {
     Value::Array items;
-    for (const toml::node& item : from) items.push_back(value(item, item.source().begin, depth + 1));
+    for (const toml::node& item : from)
+      items.push_back(value(item, item.source().begin, depth + 1));
     return placed(Value(std::move(items)), at);
   }
 
@@ -107,8 +108,10 @@ void append_inline(std::string& out, const Value& value) {
   if (value.is_array()) return append_inline_array(out, value);
   if (value.is_string()) return append_quoted(out, value.as_string());
   if (value.is_real()) return append_real(out, value.as_real());
-  if (value.is_null()) fail_usage({"TOML", "values", "nothing inside an array", "TOML has no null."});
-  out += value.is_bool() ? (value.as_bool() ? "true" : "false") : std::to_string(value.as_integer());
+  if (value.is_null())
+    fail_usage({"TOML", "values", "nothing inside an array", "TOML has no null."});
+  out +=
+      value.is_bool() ? (value.as_bool() ? "true" : "false") : std::to_string(value.as_integer());
 }
 
 bool is_array_of_tables(const Value& value) {
@@ -135,11 +138,14 @@ void append_lines(std::string& out, const Value& table) {
 bool needs_header(const Value& table) {
   const auto& members = table.as_table();
   const auto is_section = [](const Value& v) { return v.is_table() || is_array_of_tables(v); };
-  return std::none_of(members.begin(), members.end(), [&](const auto& m) { return is_section(m.second); }) ||
-         std::any_of(members.begin(), members.end(), [](const auto& m) { return is_line(m.second); });
+  return std::none_of(members.begin(), members.end(),
+                      [&](const auto& m) { return is_section(m.second); }) ||
+         std::any_of(members.begin(), members.end(),
+                     [](const auto& m) { return is_line(m.second); });
 }
 
-void append_header(std::string& out, std::string_view open, std::string_view path, std::string_view close) {
+void append_header(std::string& out, std::string_view open, std::string_view path,
+                   std::string_view close) {
   if (!out.empty()) out += '\n';
   out += open;
   out += path;
@@ -215,7 +221,7 @@ std::string to_toml(const Value& table) {
   return out;
 }
 
-void set_path(Value& table, std::string_view dotted, std::string_view text) {
+void set_path_text(Value& table, std::string_view dotted, std::string_view text) {
   Value value = read_setting(text);
   place(value, {"--set", 0, 0});
   set_path(table, dotted, std::move(value));

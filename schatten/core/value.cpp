@@ -52,7 +52,8 @@ const Value* find_part(const Value& in, std::string_view part) {
 Value& enter(Value& in, std::string_view part, std::string_view dotted) {
   if (in.is_array()) {
     if (const Value* item = find_item(in, part)) return const_cast<Value&>(*item);
-    fail_usage({"set " + std::string(dotted), "a number below " + std::to_string(in.as_array().size()),
+    fail_usage({"set " + std::string(dotted),
+                "a number below " + std::to_string(in.as_array().size()),
                 "'" + std::string(part) + "'", "Items of arrays are counted from 0."});
   }
   if (!in.is_null() && !in.is_table())
@@ -83,7 +84,8 @@ size_t distance(std::string_view a, std::string_view b) {
 
 std::string Origin::to_string() const {
   if (line <= 0) return file;
-  return (file.empty() ? "<text>" : file) + ":" + std::to_string(line) + ":" + std::to_string(column);
+  return (file.empty() ? "<text>" : file) + ":" + std::to_string(line) + ":" +
+         std::to_string(column);
 }
 
 std::string_view Value::type_name() const {

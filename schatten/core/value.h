@@ -1,5 +1,6 @@
 // One tree for TOML, JSON and command-line settings. Remembers where each value was written.
 #pragma once
+#include <concepts>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -88,8 +89,12 @@ std::string to_json(const Value& value);
 std::string to_pretty_json(const Value& value);
 
 /// Sets `a.b.c` inside `table`; the text is read as a TOML value, else taken as a string.
-void set_path(Value& table, std::string_view dotted, std::string_view text);
+void set_path_text(Value& table, std::string_view dotted, std::string_view text);
 void set_path(Value& table, std::string_view dotted, Value value);
+/// Text of any kind is read, as above.
+void set_path(Value& table, std::string_view dotted, const std::convertible_to<std::string_view> auto& text) {
+  set_path_text(table, dotted, text);
+}
 const Value* find_path(const Value& table, std::string_view dotted);
 
 /// The candidate nearest to `word` by edit distance, or "" when none is near.

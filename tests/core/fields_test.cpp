@@ -12,7 +12,9 @@ using testing::contains;
 using testing::message_of;
 
 enum class Shape { none, jordan, moonlight };
-constexpr auto enum_names(Shape) { return std::to_array<std::string_view>({"none", "jordan", "moonlight"}); }
+constexpr auto enum_names(Shape) {
+  return std::to_array<std::string_view>({"none", "jordan", "moonlight"});
+}
 
 struct Inner {
   double momentum = 0.95;
@@ -63,7 +65,8 @@ TEST(Fields, AbsentKeysKeepDefaults) { EXPECT_EQ(write_fields(read("")), write_f
 TEST(Fields, ReadsEveryKind) {
   const Options o = read(
       "nesterov = false\nsteps = -7\ntokens = 3000000000\nlr = 1\nname = \"x\"\nbetas = [1, 0.5]\n"
-      "shapes = [\"none\"]\nextra.k = 1\n[inner]\nshape = \"moonlight\"\n[[groups]]\nmomentum = 0.5\n");
+      "shapes = [\"none\"]\nextra.k = 1\n[inner]\nshape = \"moonlight\"\n[[groups]]\nmomentum = "
+      "0.5\n");
   EXPECT_FALSE(o.nesterov);
   EXPECT_EQ(o.steps, -7);
   EXPECT_EQ(o.tokens, 3000000000);
@@ -102,8 +105,9 @@ TEST(Fields, UnknownKeyNamesPlaceAndNearest) {
 }
 
 TEST(Fields, WrongTypesAreRefusedWithTheirPlace) {
-  EXPECT_EQ(refusal("\nlr = \"0.1\""),
-            "[config] expected 'optimizer.lr' to be a number, got a string (\"0.1\") at train.toml:2:1");
+  EXPECT_EQ(
+      refusal("\nlr = \"0.1\""),
+      "[config] expected 'optimizer.lr' to be a number, got a string (\"0.1\") at train.toml:2:1");
   EXPECT_TRUE(contains(refusal("steps = 5.0"), "an integer, got a real number (5.0)"));
   EXPECT_TRUE(contains(refusal("nesterov = 1"), "true or false"));
   EXPECT_TRUE(contains(refusal("name = 1"), "a string"));

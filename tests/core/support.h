@@ -28,7 +28,8 @@ class TemporaryFolder {
   std::filesystem::path path_;
 };
 
-/// The text of the E (exactly) that `act` throws; "" and a failed test when it throws another or none.
+/// The text of the E (exactly) that `act` throws; "" and a failed test when it throws another or
+/// none.
 template <class E, class Act>
 std::string message_of(Act act) {
   try {

@@ -1,0 +1,306 @@
+#!/usr/bin/env python3
+"""Sets up, builds, tests and shows Schatten. The Makefile calls this; it needs nothing but the standard library.
+
+Every step first looks whether it is done, so a second call starts in seconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+BUILD = ROOT / "build"
+TORCH_SERIES = "2.13"
+DEBIAN_PACKAGES = [
+    "libgtest-dev",
+    "libbenchmark-dev",
+    "libcli11-dev",
+    "libtomlplusplus-dev",
+    "nlohmann-json3-dev",
+]
+ASK_TORCH = "import torch; print(torch.__version__)"
+
+
+class Trouble(Exception):
+    """Who expected what, what was there instead, and the way out."""
+
+    def __init__(self, who: str, expected: str, got: str, way_out: str) -> None:
+        super().__init__(f"[{who}] expected {expected}, got {got}\n  {way_out}")
+
+
+def say(text: str) -> None:
+    print(f"setup: {text}", flush=True)
+
+
+def run(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, text=True, check=False, **options)  # type: ignore[call-overload]
+
+
+def output_of(command: list[str]) -> str | None:
+    try:
+        done = run(command, capture_output=True)
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def must(who: str, command: list[str], way_out: str, **options: object) -> None:
+    code = run(command, **options).returncode
+    if code != 0:
+        raise Trouble(who, "success", f"exit code {code} from: {' '.join(command[:6])}", way_out)
+
+
+def privileged() -> list[str] | None:
+    """The prefix that gives root's rights, or None."""
+    if os.geteuid() == 0:
+        return []
+    if shutil.which("sudo") and run(["sudo", "-n", "true"], capture_output=True).returncode == 0:
+        return ["sudo", "-n"]
+    return None
+
+
+def apt_install(packages: list[str]) -> bool:
+    rights = privileged()
+    if rights is None or not shutil.which("apt-get"):
+        return False
+    say(f"installing {' '.join(packages)} with apt")
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    install = [*rights, "apt-get", "install", "-y", "--no-install-recommends", *packages]
+    if run(install, env=environment, **quiet).returncode == 0:
+        return True
+    run([*rights, "apt-get", "update"], env=environment, **quiet)  # an empty package list: the usual reason
+    return run(install, env=environment, **quiet).returncode == 0
+
+
+# --- the compiler -----------------------------------------------------------------------------------------------------
+
+
+def check_compiler() -> None:
+    compiler = os.environ.get("CXX") or next((c for c in ("g++", "clang++") if shutil.which(c)), None)
+    if not compiler:
+        raise Trouble("compiler", "a C++20 compiler", "none", "Install one: sudo apt install g++ (12 or newer).")
+    program = "#include <concepts>\n#include <span>\nint main() { return std::span<int>{}.size() == 0 ? 0 : 1; }\n"
+    check = run([compiler, "-std=c++20", "-fsyntax-only", "-x", "c++", "-"], input=program, capture_output=True)
+    if check.returncode != 0:
+        version = (output_of([compiler, "--version"]) or compiler).splitlines()[0]
+        raise Trouble("compiler", "a C++20 compiler", version, "Install g++ 12 or newer, or set CXX to one.")
+
+
+# --- Python and torch -------------------------------------------------------------------------------------------------
+
+
+def torch_version(python: str) -> str | None:
+    return output_of([python, "-c", ASK_TORCH])
+
+
+def check_torch_series(version: str, where: str) -> None:
+    if version.startswith(TORCH_SERIES + ".") or os.environ.get("SCHATTEN_ANY_TORCH") == "1":
+        return
+    raise Trouble(
+        "torch", f"torch {TORCH_SERIES}", f"torch {version} in {where}",
+        f"Install torch=={TORCH_SERIES}.0 there, remove .venv, or set SCHATTEN_ANY_TORCH=1 at your own risk.",
+    )
+
+
+def make_venv() -> pathlib.Path:
+    python = VENV / "bin" / "python"
+    if python.exists() and output_of([str(python), "-m", "pip", "--version"]):
+        return python
+    # A torch that is already here saves a large download: such a Python lends its packages.
+    lends = (torch_version(sys.executable) or "").startswith(TORCH_SERIES + ".")
+    say("creating .venv" + (" (with the torch that this Python has)" if lends else ""))
+    shutil.rmtree(VENV, ignore_errors=True)
+    command = [sys.executable, "-m", "venv", *(["--system-site-packages"] if lends else []), str(VENV)]
+    if run(command, capture_output=True).returncode != 0:
+        package = f"python{sys.version_info.major}.{sys.version_info.minor}-venv"
+        shutil.rmtree(VENV, ignore_errors=True)
+        if not (apt_install([package]) or apt_install(["python3-venv"])) or run(command, capture_output=True).returncode:
+            shutil.rmtree(VENV, ignore_errors=True)
+            raise Trouble("python", "the venv module", "a Python without it", f"sudo apt install {package}")
+    return python
+
+
+def pip(python: pathlib.Path, arguments: list[str], what: str) -> None:
+    command = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "-q", *arguments]
+    must("pip", command, f"{what} could not be installed: is a package index reachable?")
+
+
+def download_size(python: pathlib.Path, requirement: str) -> str:
+    """What pip would fetch, as far as the index tells."""
+    report = output_of([str(python), "-m", "pip", "install", "--dry-run", "-q", "--report", "-", requirement])
+    try:
+        items = json.loads(report or "")["install"]
+    except (ValueError, KeyError):
+        return "size unknown"
+    names = [item["metadata"]["name"] for item in items]
+    cuda = any(name.startswith("nvidia") for name in names)
+    return f"{len(names)} packages; " + ("a CUDA build, about 2.5 GB" if cuda else "a CPU build, about 200 MB")
+
+
+def install_torch(python: pathlib.Path) -> None:
+    version = torch_version(str(python))
+    if version is None:
+        requirement = f"torch=={TORCH_SERIES}.0"
+        say(f"installing {requirement} ({download_size(python, requirement)})")
+        pip(python, [requirement], "torch")
+        version = torch_version(str(python))
+        if version is None:
+            raise Trouble("torch", f"torch {TORCH_SERIES} to import", "a failure", f"Try: {python} -c 'import torch'")
+    check_torch_series(version, str(VENV))
+
+
+def stamped(name: str, content: str) -> bool:
+    """True when the stamp of this name already says `content`."""
+    path = VENV / f".stamp-{name}"
+    return path.exists() and path.read_text() == content
+
+
+def stamp(name: str, content: str) -> None:
+    (VENV / f".stamp-{name}").write_text(content)
+
+
+def python_environment(tests: bool) -> pathlib.Path:
+    python = make_venv()
+    marker = hashlib.sha256(f"{TORCH_SERIES} {os.environ.get('SCHATTEN_ANY_TORCH')}".encode()).hexdigest()
+    if not stamped("torch", marker):
+        install_torch(python)
+        stamp("torch", marker)
+    files = ["tools/requirements-build.txt", *(["tools/requirements-test.txt"] if tests else [])]
+    for file in files:
+        text = (ROOT / file).read_text()
+        name = pathlib.Path(file).stem
+        if not stamped(name, text):
+            say(f"installing {' '.join(text.split())}")
+            pip(python, ["-r", str(ROOT / file)], file)
+            stamp(name, text)
+    return python
+
+
+# --- C++ --------------------------------------------------------------------------------------------------------------
+
+
+def debian_packages() -> None:
+    if not shutil.which("dpkg-query"):
+        return
+    state = output_of(["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *DEBIAN_PACKAGES])
+    if state is None:  # dpkg-query fails when any is unknown: ask one by one
+        asked = [output_of(["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", p]) for p in DEBIAN_PACKAGES]
+        state = "\n".join(a for a in asked if a)
+    missing = [p for p in DEBIAN_PACKAGES if f"{p} installed" not in state.splitlines()]
+    if missing and not apt_install(missing):
+        say(f"no rights to install {' '.join(missing)}: CMake fetches their sources instead")
+
+
+def configure(python: pathlib.Path, folder: pathlib.Path, options: list[str]) -> None:
+    cmake = str(VENV / "bin" / "cmake")
+    facts = "\n".join([str(ROOT), str(python), *options, os.environ.get("CXX", "")])
+    marker = folder / ".configured"
+    if marker.exists() and marker.read_text() == facts and (folder / "build.ninja").exists():
+        return
+    say("configuring")
+    command = [cmake, "-S", str(ROOT), "-B", str(folder), "-G", "Ninja",
+               f"-DCMAKE_MAKE_PROGRAM={VENV / 'bin' / 'ninja'}", f"-DSCHATTEN_PYTHON={python}", *options]
+    if os.environ.get("SCHATTEN_ANY_TORCH") == "1":
+        command.append("-DSCHATTEN_ANY_TORCH=ON")
+    must("cmake", command, "The lines above say what is missing.", stdout=subprocess.DEVNULL)
+    marker.write_text(facts)
+
+
+def compile_targets(folder: pathlib.Path, targets: list[str]) -> None:
+    began = time.monotonic()
+    must("build", [str(VENV / "bin" / "ninja"), "-C", str(folder), *targets], "The first error above is the one to read.")
+    say(f"built in {time.monotonic() - began:.0f} s")
+
+
+def prepare(tests: bool, targets: list[str], folder: pathlib.Path = BUILD, options: list[str] | None = None) -> pathlib.Path:
+    check_compiler()
+    python = python_environment(tests)
+    debian_packages()
+    configure(python, folder, options or [])
+    compile_targets(folder, targets)
+    return python
+
+
+# --- what the Makefile calls ------------------------------------------------------------------------------------------
+
+
+def run_ctest(folder: pathlib.Path, extra: list[str]) -> None:
+    command = [str(VENV / "bin" / "ctest"), "--test-dir", str(folder), "--output-on-failure", "-j", "2", *extra]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    total = failed = 0
+    assert process.stdout is not None
+    for line in process.stdout:
+        if not re.match(r"\s*\d+/\d+ Test .* Passed|\s*Start ", line):
+            print(line, end="", flush=True)
+        if match := re.search(r"(\d+) tests failed out of (\d+)", line):
+            failed, total = int(match[1]), int(match[2])
+    code = process.wait()
+    print(f"{total - failed} passed, {failed} failed", flush=True)
+    if code != 0 or total == 0:
+        raise Trouble("tests", "all to pass", f"{failed} failures of {total}", "Their output stands above.")
+
+
+def test() -> None:
+    prepare(tests=True, targets=["all"])
+    run_ctest(BUILD, [])
+
+
+def demo() -> None:
+    prepare(tests=False, targets=["schatten"])
+    code = run([str(BUILD / "schatten"), "campaign", "examples/first_look.toml"], cwd=ROOT).returncode
+    sys.exit(code)
+
+
+def build() -> None:
+    prepare(tests=False, targets=["all"])
+
+
+def sanitize() -> None:
+    folder = ROOT / "build-sanitize"
+    prepare(tests=True, targets=["test_law", "test_core", "test_data"], folder=folder, options=["-DSCHATTEN_SANITIZE=ON"])
+    # torch's own start-up allocations are not ours to judge: leaks off, everything else on.
+    os.environ["ASAN_OPTIONS"] = "detect_leaks=0:alloc_dealloc_mismatch=0"
+    for name in ("test_law", "test_core", "test_data"):
+        must("sanitize", [str(folder / "tests" / name), "--gtest_brief=1"], "The report above names the place.")
+
+
+def bench() -> None:
+    python = prepare(tests=True, targets=["all"], options=["-DSCHATTEN_BENCH=ON"])
+    must("bench", [str(python), "bench/run.py"], "See above.", cwd=ROOT)
+
+
+def lint() -> None:
+    python = prepare(tests=True, targets=["all"])
+    for tool in (["ruff", "check", "."], ["mypy", "--strict", "tools/setup.py", "tools/check_layers"]):
+        must("lint", [str(python), "-m", *tool], "See above.", cwd=ROOT)
+    sources = (output_of(["git", "-C", str(ROOT), "ls-files", "schatten/*.cpp", "cli/*.cpp"]) or "").split()
+    must("lint", ["clang-tidy", "-p", str(BUILD), "--quiet", *sources], "See above.", cwd=ROOT)
+
+
+def main() -> int:
+    commands = {"test": test, "demo": demo, "build": build, "sanitize": sanitize, "bench": bench, "lint": lint}
+    if len(sys.argv) != 2 or sys.argv[1] not in commands:
+        print(f"usage: setup.py {{{','.join(commands)}}}", file=sys.stderr)
+        return 2
+    try:
+        commands[sys.argv[1]]()
+    except Trouble as trouble:
+        print(trouble, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
