@@ -208,7 +208,7 @@ class Reader {
     });
     uint64_t covered = 0;
     for (const Entry& e : entries_) {
-      if (e.begin < covered)
+      if (e.begin != covered)
         defect(in_quotes(e.name) + " to start at byte " + std::to_string(covered),
                std::to_string(e.begin));
       covered = e.end;
