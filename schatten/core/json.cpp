@@ -1,11 +1,11 @@
 #include <schatten/core/error.h>
 #include <schatten/core/text.h>
 #include <schatten/core/value.h>
-#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <nlohmann/json.hpp>
 #include <unordered_set>
 
 namespace schatten {

@@ -92,7 +92,8 @@ std::string to_pretty_json(const Value& value);
 void set_path_text(Value& table, std::string_view dotted, std::string_view text);
 void set_path(Value& table, std::string_view dotted, Value value);
 /// Text of any kind is read, as above.
-void set_path(Value& table, std::string_view dotted, const std::convertible_to<std::string_view> auto& text) {
+void set_path(Value& table, std::string_view dotted,
+              const std::convertible_to<std::string_view> auto& text) {
   set_path_text(table, dotted, text);
 }
 const Value* find_path(const Value& table, std::string_view dotted);

@@ -1,7 +1,9 @@
 #include <schatten/core/error.h>
-#include <schatten/data/text_corpus_impl.h>
+#include <schatten/data/list_files_impl.h>
 
-#include <algorithm>
+#include <set>
+#include <string_view>
+#include <system_error>
 
 namespace schatten {
 
@@ -9,60 +11,103 @@ namespace fs = std::filesystem;
 
 namespace {
 
-/// * and ? stay within a path component, ** crosses them.
-bool matches(std::string_view pattern, std::string_view path) {
-  if (pattern.empty()) return path.empty();
-  if (pattern.starts_with("**")) {
-    std::string_view rest = pattern.substr(2);
-    if (rest.starts_with("/") && matches(rest.substr(1), path)) return true;  // "**/" also means no folder at all
-    for (size_t i = 0; i <= path.size(); ++i)
-      if (matches(rest, path.substr(i))) return true;
-    return false;
+bool has_wildcard(const std::string& text) { return text.find_first_of("*?") != std::string::npos; }
+bool is_hidden(const std::string& name) { return name.starts_with('.'); }
+
+/// Goes back to the last star only, so no pattern takes more than |pattern| * |name| steps.
+bool matches(std::string_view pattern, const std::string& name) {
+  if (is_hidden(name) && !pattern.starts_with('.')) return false;
+  constexpr size_t none = std::string_view::npos;
+  size_t p = 0, star = none, resume = 0;
+  for (size_t n = 0; n < name.size();) {
+    if (p < pattern.size() && pattern[p] == '*') {
+      star = p++;
+      resume = n;
+    } else if (p < pattern.size() && (pattern[p] == '?' || pattern[p] == name[n])) {
+      ++p;
+      ++n;
+    } else if (star != none) {
+      p = star + 1;
+      n = ++resume;
+    } else {
+      return false;
+    }
   }
-  if (pattern.front() == '*') {
-    for (size_t i = 0; i <= path.size() && (i == 0 || path[i - 1] != '/'); ++i)
-      if (matches(pattern.substr(1), path.substr(i))) return true;
-    return false;
-  }
-  if (path.empty()) return false;
-  if (pattern.front() != path.front() && !(pattern.front() == '?' && path.front() != '/')) return false;
-  return matches(pattern.substr(1), path.substr(1));
+  return pattern.find_first_not_of('*', p) == none;
 }
 
-std::vector<fs::path> files_below(const fs::path& folder) {
-  std::vector<fs::path> files;
-  for (const auto& entry : fs::recursive_directory_iterator(folder, fs::directory_options::skip_permission_denied))
-    if (entry.is_regular_file()) files.push_back(entry.path());
-  return files;
-}
-
-/// The folder above the first component with a wildcard.
-fs::path fixed_part(const fs::path& pattern) {
-  fs::path fixed;
-  for (const fs::path& part : pattern) {
-    if (part.string().find_first_of("*?") != std::string::npos) break;
-    fixed /= part;
+/// Walks only the folders that the pattern can reach.
+class Finder {
+ public:
+  Finder(fs::path root, const std::string& pattern) : root_(std::move(root)) {
+    for (const fs::path& part : fs::path(pattern))
+      if (parts_.empty() || part != "**" || parts_.back() != "**") parts_.push_back(part.string());
+    if (!parts_.empty() && parts_.back() == "**") parts_.push_back("*");
+    if (!parts_.empty()) expand("", 0);
   }
-  return fixed.empty() ? fs::path(".") : fixed;
+  std::vector<std::string> names() const { return {names_.begin(), names_.end()}; }
+
+ private:
+  void expand(const std::string& folder, size_t at) {
+    if (parts_[at] == "**") return expand_any_depth(folder, at);
+    for (const auto& entry : fs::directory_iterator(root_ / folder)) {
+      const std::string name = entry.path().filename().string();
+      if (!matches(parts_[at], name)) continue;
+      const bool last = at + 1 == parts_.size();
+      if (last && entry.is_regular_file()) names_.insert(folder + name);
+      if (!last && entry.is_directory()) expand(folder + name + "/", at + 1);
+    }
+  }
+  void expand_any_depth(const std::string& folder, size_t at) {
+    expand(folder, at + 1);
+    for (const auto& entry : fs::directory_iterator(root_ / folder)) {
+      const std::string name = entry.path().filename().string();
+      if (!is_hidden(name) && !entry.is_symlink() && entry.is_directory())
+        expand_any_depth(folder + name + "/", at);
+    }
+  }
+
+  fs::path root_;
+  std::vector<std::string> parts_;
+  std::set<std::string> names_;  // sorted; two ** may reach a file in two ways
+};
+
+/// Splits a pattern before its first part with a wildcard.
+FileList list_matching(const std::string& pattern) {
+  fs::path root, rest;
+  for (const fs::path& part : fs::path(pattern).lexically_normal())
+    (rest.empty() && !has_wildcard(part.string()) ? root : rest) /= part;
+  std::error_code ignored;
+  if (root.empty()) root = ".";
+  if (rest.empty() || !fs::is_directory(root, ignored)) return {};
+  return {root, find_files(root, rest.string())};
 }
 
 }  // namespace
 
-std::vector<fs::path> list_files(const std::string& pattern) {
-  std::vector<fs::path> files;
-  if (fs::is_regular_file(pattern)) {
-    files = {pattern};
-  } else if (fs::is_directory(pattern)) {
-    files = files_below(pattern);
-  } else if (pattern.find_first_of("*?") != std::string::npos && fs::is_directory(fixed_part(pattern))) {
-    const std::string wanted = fs::path(pattern).lexically_normal().string();
-    for (const fs::path& f : files_below(fixed_part(pattern)))
-      if (matches(wanted, f.lexically_normal().string())) files.push_back(f);
+std::vector<std::string> find_files(const fs::path& root, const std::string& pattern) {
+  try {
+    return Finder(root, pattern).names();
+  } catch (const fs::filesystem_error& e) {
+    fail({e.path1().string(), "a readable folder", e.code().message(), ""});
   }
-  if (files.empty())
-    fail({"data", "a file, a folder with files, or a pattern that matches some", "'" + pattern + "'",
-          "Paths are relative to the current folder."});
-  std::sort(files.begin(), files.end());
+}
+
+FileList list_files(const std::string& pattern) {
+  const fs::path path(pattern);
+  std::error_code ignored;
+  FileList files;
+  if (fs::is_regular_file(path, ignored)) {
+    files = {path.parent_path(), {path.filename().string()}};
+  } else if (fs::is_directory(path, ignored)) {
+    files = {path, find_files(path, "**")};
+  } else if (has_wildcard(pattern)) {
+    files = list_matching(pattern);
+  }
+  if (files.names.empty())
+    fail({"data.source", "a file, a folder with files, or a pattern that matches some",
+          "'" + pattern + "'",
+          "Paths are relative to the current folder; names that begin with a dot do not count."});
   return files;
 }
 

@@ -18,7 +18,8 @@ class Loader {
  public:
   Loader(std::shared_ptr<const Corpus> corpus, Split split, int64_t batch, int64_t context, Rng rng);
   Batch next();
-  /// `count` fixed batches from the start of the order, the same at every call (for evaluation); position untouched.
+  /// At most `count` batches for evaluation: windows spread evenly over the split, each once, the same for every
+  /// rng. Where the split has fewer windows the batches are fewer and the last one shorter. Position untouched.
   std::vector<Batch> fixed_batches(int64_t count) const;
   int64_t position() const { return position_; }  // windows handed out so far
   void seek(int64_t position) { position_ = position; }

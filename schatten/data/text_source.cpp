@@ -1,7 +1,10 @@
-// text:PATH. One file is cut at line ends (90 % train, 5 % validation, 5 % test); of several each belongs to one split
-// by the hash of its path below their common folder.
+// text:PATH. One file is cut at line ends: the first 90 % are train, the next 5 % validation, the
+// rest test. Of several files each belongs to one split, as in python-source, by its path below the
+// given folder (of a pattern: below the part before the first wildcard).
 #include <schatten/core/error.h>
 #include <schatten/core/files.h>
+#include <schatten/data/list_files_impl.h>
+#include <schatten/data/sources_impl.h>
 #include <schatten/data/text_corpus_impl.h>
 
 #include <algorithm>
@@ -17,50 +20,54 @@ std::string read_utf8(const fs::path& path) {
   const size_t bad = first_invalid_utf8(text);
   if (bad != std::string::npos)
     fail({path.string(), "UTF-8 text", "another byte at offset " + std::to_string(bad),
-          "Convert it: iconv -f latin1 -t utf-8."});
+          "Convert it, as in: iconv -f latin1 -t utf-8 OLD > NEW"});
   return text;
 }
 
-size_t line_end_after(const std::string& text, size_t at) {
-  const size_t end = text.find('\n', at);
-  return end == std::string::npos ? text.size() : end + 1;
+/// The first start of a line at or after `at`, or the end.
+size_t line_start(std::string_view text, size_t at) {
+  if (at == 0 || at >= text.size()) return at;
+  const size_t end = text.find('\n', at - 1);
+  return end == std::string_view::npos ? text.size() : end + 1;
 }
 
-std::array<std::string, 3> cut(const std::string& text) {
-  const size_t first = line_end_after(text, text.size() * 90 / 100);
-  const size_t second = line_end_after(text, std::max(first, text.size() * 95 / 100));
-  return {text.substr(0, first), text.substr(first, second - first), text.substr(second)};
+void add_cut(TextParts& parts, std::string_view text) {
+  const size_t first = line_start(text, text.size() - text.size() / 10);
+  const size_t second = line_start(text, std::max(first + 1, text.size() - text.size() / 20));
+  // The id of one file is its content's: no name goes in.
+  parts.add(Split::train, "", text.substr(0, first));
+  parts.add(Split::validation, "", text.substr(first, second - first));
+  parts.add(Split::test, "", text.substr(std::min(second, text.size())));
 }
 
-fs::path common_folder(const std::vector<fs::path>& files) {
-  fs::path common = files.front().parent_path();
-  for (const fs::path& f : files)
-    while (!common.empty() && f.lexically_relative(common).string().starts_with("..")) common = common.parent_path();
-  return common;
+void require_every_split(const TextParts& parts, const std::string& name, size_t files) {
+  for (const Split split : {Split::train, Split::validation, Split::test}) {
+    if (!parts.text(split).empty()) continue;
+    const std::string got =
+        "none for " + std::string(to_string(split)) + " in " + std::to_string(files);
+    if (files == 1)
+      fail({name, "text for train, validation and test", got + " file",
+            "The file is empty, or its last tenth has fewer than two lines."});
+    fail({name, "text for train, validation and test", got + " files",
+          "Files go to splits whole, one in twenty to each of the last two: add files, or join\n"
+          "  them into one, which is cut at line ends (cat FILES > all.txt)."});
+  }
 }
 
 }  // namespace
 
 std::shared_ptr<const Corpus> open_text(const std::string& pattern) {
-  const auto files = list_files(pattern);
-  std::array<std::string, 3> splits;
-  if (files.size() == 1) {
-    splits = cut(read_utf8(files.front()));
+  const std::string name = "text:" + pattern;
+  const FileList files = list_files(pattern);
+  TextParts parts("text 1");
+  if (files.names.size() == 1) {
+    add_cut(parts, read_utf8(files.root / files.names.front()));
   } else {
-    const fs::path common = common_folder(files);
-    for (const fs::path& f : files) {
-      std::string& split = splits[static_cast<size_t>(split_of(f.lexically_relative(common).generic_string()))];
-      split += read_utf8(f);
-      if (!split.empty() && split.back() != '\n') split += '\n';
-    }
+    for (const std::string& path : files.names)
+      parts.add(split_of(path), path, read_utf8(files.root / path));
   }
-  for (size_t i = 0; i < 3; ++i)
-    if (splits[i].empty())
-      fail({"text:" + pattern, "text for train, validation and test",
-            "nothing for " + std::string(to_string(static_cast<Split>(i))) + " in " + std::to_string(files.size()) +
-                (files.size() == 1 ? " file" : " files"),
-            files.size() == 1 ? "The file is empty or a single line." : "Add files, or join them into one."});
-  return std::make_shared<TextCorpus>("text:" + pattern, "text 1", std::move(splits), std::vector<std::string>{});
+  require_every_split(parts, name, files.names.size());
+  return std::move(parts).corpus(name, {});
 }
 
 }  // namespace schatten
