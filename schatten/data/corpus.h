@@ -18,10 +18,11 @@ std::string_view to_string(Split split);
 /// [data] of a config.
 struct DataOptions {
   std::string source = "python-source";
-  int64_t batch = 16;             // sequences per optimizer step (before accumulation splits it)
-  int64_t eval_batches = 8;       // fixed held-out batches
+  int64_t batch = 16;        // sequences per optimizer step (before accumulation splits it)
+  int64_t eval_batches = 8;  // fixed held-out batches
   void fields(auto&& visit) {
-    visit("source", source, "python-source, text:PATH (file, folder or glob), tokens:GLOB (.bin shards)");
+    visit("source", source,
+          "python-source, text:PATH (file, folder or glob), tokens:GLOB (.bin shards)");
     visit("batch", batch, "sequences per forward pass");
     visit("eval_batches", eval_batches, "fixed held-out batches per evaluation");
   }
@@ -39,10 +40,12 @@ class TokenView {
 class Corpus {
  public:
   virtual ~Corpus() = default;
-  virtual std::string name() const = 0;        // the source string
-  virtual std::string id() const = 0;          // hash of rules and content sizes: equality is promised per id
+  virtual std::string name() const = 0;  // the source string
+  /// Hash of the rules and of paths, sizes and content (of large shards: of samples of it). Equal
+  /// ids promise equal tokens.
+  virtual std::string id() const = 0;
   virtual int64_t vocab() const = 0;           // 256 for bytes
-  virtual double bytes_per_token() const = 0;  // 1 for bytes; 0 when unknown (then no bits per byte)
+  virtual double bytes_per_token() const = 0;  // 1 for bytes; 0: unknown, no bits per byte
   virtual const TokenView& tokens(Split split) const = 0;
   /// Text of tokens (bytes); "" when there is no tokenizer.
   virtual std::string decode(const std::vector<int64_t>& tokens) const = 0;
@@ -50,8 +53,9 @@ class Corpus {
   virtual std::vector<std::string> notes() const { return {}; }  // things a user should know
 };
 
-/// Opens `python-source`, `text:PATH` or `tokens:GLOB`. `vocab_limit` > 0: tokens beyond it are an error.
-/// For python-source, torch's package folder is `torch_folder` (build-time default when empty).
+/// Opens `python-source`, `text:PATH` or `tokens:GLOB`. `vocab_limit` > 0: tokens beyond it are an
+/// error. The torch package that python-source reads is in `torch_folder`; when that is empty, in
+/// the environment's SCHATTEN_TORCH_FOLDER, else where it was at build time.
 std::shared_ptr<const Corpus> open_corpus(const std::string& source, int64_t vocab_limit = 0,
                                           const std::filesystem::path& torch_folder = {});
 

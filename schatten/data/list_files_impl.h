@@ -13,7 +13,7 @@ struct FileList {
 };
 
 /// Files below `root` that match: * and ? (one byte) stay within a name, ** stands for any number
-/// of folders. Wildcards leave out names that begin with a dot; ** does not follow links to folders.
+/// of folders. Wildcards leave out names that begin with a dot; ** follows no links to folders.
 std::vector<std::string> find_files(const std::filesystem::path& root, const std::string& pattern);
 
 /// What a user may write: a file, a folder (all files below it) or a pattern. None is an Error.

@@ -72,7 +72,7 @@ Batch Loader::batch_at(int64_t position) const {
 }
 
 std::vector<Batch> Loader::fixed_batches(int64_t count) const {
-  const int64_t wanted = count < windows_ / batch_ ? count * batch_ : std::min(windows_, count * batch_);
+  const int64_t wanted = std::min(count * batch_, windows_);
   std::vector<Batch> batches;
   for (int64_t from = 0; from < wanted; from += batch_) {
     std::vector<int64_t> windows;

@@ -43,7 +43,8 @@ class Mapping {
     struct stat facts {};
     bool fine = file >= 0 && ::fstat(file, &facts) == 0;
     if (fine && facts.st_size > 0) {
-      void* at = ::mmap(nullptr, static_cast<size_t>(facts.st_size), PROT_READ, MAP_SHARED, file, 0);
+      void* at =
+          ::mmap(nullptr, static_cast<size_t>(facts.st_size), PROT_READ, MAP_SHARED, file, 0);
       fine = at != MAP_FAILED;
       if (fine) bytes_ = {static_cast<const char*>(at), static_cast<size_t>(facts.st_size)};
     }
@@ -112,10 +113,11 @@ class Shard {
   /// Every id that leaves is below `limit`.
   void copy(int64_t from, int64_t count, int64_t limit, int64_t* out) const {
     const char* tokens = bytes().data() + kHeaderBytes;
-    if (format_.width == 2)
+    if (format_.width == 2) {
       std::copy_n(reinterpret_cast<const uint16_t*>(tokens) + from, count, out);
-    else
+    } else {
       std::copy_n(reinterpret_cast<const uint32_t*>(tokens) + from, count, out);
+    }
     const int64_t* bad = std::find_if(out, out + count, [&](int64_t id) { return id >= limit; });
     if (bad != out + count)
       fail({file_, "token ids below " + std::to_string(limit),
@@ -160,7 +162,8 @@ class ShardView final : public TokenView {
   int64_t size() const override { return size_; }
   void copy(int64_t from, int64_t count, int64_t* out) const override {
     for (const Piece& p : pieces_) {
-      const int64_t begin = std::max(from, p.start), end = std::min(from + count, p.start + p.count);
+      const int64_t begin = std::max(from, p.start);
+      const int64_t end = std::min(from + count, p.start + p.count);
       if (begin < end)
         p.shard->copy(p.from + begin - p.start, end - begin, p.limit, out + begin - from);
     }

@@ -1,0 +1,51 @@
+#include <schatten/core/files.h>
+#include <schatten/stages/spectral.h>
+#include <schatten/train/environment.h>
+
+#include <c10/core/ScalarType.h>
+
+#include <iostream>
+
+#include "cli/commands.h"
+
+namespace schatten::cli {
+
+namespace {
+
+std::string joined(const Value& list) {
+  std::string text;
+  for (const Value& v : list.as_array()) text += (text.empty() ? "" : ", ") + v.as_string();
+  return text.empty() ? "none" : text;
+}
+
+void print(const Value& e) {
+  const bool half = e.at("bfloat16").as_bool();
+  const size_t runtimes = e.at("openmp").as_array().size();
+  std::cout << "schatten      " << e.at("schatten").as_string() << ", torch " << e.at("torch").as_string() << ", g++ "
+            << e.at("compiler").as_string() << "\n"
+            << "cpu           " << e.at("cpu").as_string() << "\n"
+            << "instructions  " << joined(e.at("instructions")) << "\n"
+            << "bfloat16      " << (half ? "multiplied by the CPU" : "no instructions: would be emulated, slowly") << "\n"
+            << "threads       " << e.at("threads").as_integer() << "\n"
+            << "openmp        " << joined(e.at("openmp"))
+            << (runtimes > 1 ? "   WARNING: two runtimes in one process fight over the cores" : "") << "\n"
+            << "memory        " << format_bytes(e.at("memory_bytes").as_integer()) << "\n"
+            << "chosen        Newton-Schulz in "
+            << c10::toString(compute_dtype(ComputeDtype::automatic, c10::ScalarType::Float))
+            << "; spectral power by four Cholesky inverses in Float (optimizer.compute says otherwise)\n";
+}
+
+}  // namespace
+
+void add_doctor(CLI::App& app, Context&) {
+  auto* command = app.add_subcommand("doctor", "this machine: torch, instructions, threads, and what will be chosen");
+  const auto json = std::make_shared<bool>(false);
+  command->add_flag("--json", *json, "as JSON");
+  command->callback([json] {
+    const Value environment = describe_environment();
+    if (*json) std::cout << to_json(environment) << "\n";
+    else print(environment);
+  });
+}
+
+}  // namespace schatten::cli

@@ -1,0 +1,25 @@
+// Runs a campaign: tune, choose, repeat with fresh seeds, claim.
+#pragma once
+#include <schatten/campaign/campaign_config.h>
+
+#include <atomic>
+
+namespace schatten {
+
+struct CampaignOptions {
+  int jobs = 1;
+  bool json = false;
+  std::filesystem::path program;  // the schatten executable: every run is its own process
+};
+
+struct CampaignResult {
+  Value results;  // as results.json
+  int64_t failed = 0;
+  bool interrupted = false;
+};
+
+/// Finished runs are skipped, killed ones resumed. Writes plan.json and results.json into the campaign's directory and
+/// prints progress, table and verdict. `stop` ends the running children (they save) and returns.
+CampaignResult run_campaign(const CampaignConfig& campaign, const CampaignOptions& options, const std::atomic<bool>& stop);
+
+}  // namespace schatten
