@@ -57,7 +57,7 @@ std::vector<std::string> notes(int64_t not_utf8) {
   std::vector<std::string> notes{
       "about one longer validation line in eight also occurs in train (licences, idioms, copies)"};
   if (not_utf8 > 0)
-    notes.push_back(std::to_string(not_utf8) + " files that are not UTF-8 left out");
+    notes.push_back("files that are not UTF-8, left out: " + std::to_string(not_utf8));
   return notes;
 }
 

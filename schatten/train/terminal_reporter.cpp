@@ -123,7 +123,7 @@ class TerminalReporter final : public Reporter {
         if (cut == std::string::npos || cut == 0) cut = width;
       }
       std::cout << "  " << pad(first ? label : "", 10) << " " << rest.substr(0, cut) << "\n";
-      rest = cut < rest.size() ? rest.substr(rest.find_first_not_of(' ', cut)) : "";
+      rest.erase(0, std::min(rest.size(), rest.find_first_not_of(' ', cut)));
       first = false;
     }
   }
@@ -131,10 +131,11 @@ class TerminalReporter final : public Reporter {
   /// One line of a sample: what cannot be printed becomes a dot.
   static std::string quoted(const std::string& text) {
     std::string line;
-    for (const char c : text.substr(0, 160)) {
+    for (const char c : text) {
       const auto u = static_cast<unsigned char>(c);
-      if (c == '\n') line += " / ";
-      else line += u < 0x20 || u >= 0x7f ? '.' : c;
+      if (c == '\n') line += line.empty() ? "" : " / ";
+      else if (c != ' ' || (!line.empty() && line.back() != ' ')) line += u < 0x20 || u >= 0x7f ? '.' : c;
+      if (line.size() >= 160) break;
     }
     return line;
   }

@@ -84,13 +84,14 @@ TEST_F(PythonSource, FilesThatAreNotUtf8AreCounted) {
   EXPECT_EQ(open()->notes().size(), 1u);
   testing::write(folder_ / "latin.py", "# caf\xe9\n");
   EXPECT_EQ(all(), before);
-  EXPECT_TRUE(contains(open()->notes().at(1), "1 file"));
+  EXPECT_TRUE(contains(open()->notes().at(1), "UTF-8, left out: 1"));
 }
 
 TEST_F(PythonSource, AFileWithoutNewlineAtItsEndIsSeparated) {
-  for (int i = 0; i < 120; ++i) testing::write(folder_ / name(i), "x" + std::to_string(i));
-  EXPECT_EQ(text_of(*open(), Split::train).find("x1x"), std::string::npos);
-  EXPECT_EQ(text_of(*open(), Split::train).find("\n\n"), std::string::npos);
+  for (int i = 0; i < 120; ++i) testing::write(folder_ / name(i), "first line\nlast line");
+  const std::string train = text_of(*open(), Split::train);
+  EXPECT_EQ(train.find("linefirst"), std::string::npos);
+  EXPECT_EQ(train.find("\n\n"), std::string::npos);
 }
 
 TEST_F(PythonSource, TheIdChangesWithAByteAndWithAName) {
