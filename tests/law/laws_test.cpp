@@ -1,5 +1,6 @@
 // Laws: what every registered stage and recipe obeys, without a line of test code of its own.
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 #include <schatten/engine/optimizer.h>
 #include <schatten/papers/registry.h>
