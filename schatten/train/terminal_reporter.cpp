@@ -106,9 +106,11 @@ class TerminalReporter final : public Reporter {
     const std::string left = "schatten train  " + config_.name + " on " + s.at("corpus").as_string();
     const auto width = static_cast<size_t>(terminal_width(stdout));
     const std::string right = s.at("run_dir").as_string();
-    const size_t gap = left.size() + right.size() + 2 < width ? width - left.size() - right.size() - 1 : 2;
+    const bool fits = left.size() + right.size() + 2 < width;
     const bool bold = colours(stdout);
-    std::cout << (bold ? "\033[1m" : "") << left << (bold ? "\033[0m" : "") << std::string(gap, ' ') << right << "\n";
+    std::cout << (bold ? "\033[1m" : "") << left << (bold ? "\033[0m" : "")
+              << (fits ? std::string(width - left.size() - right.size() - 1, ' ') + right : "") << "\n";
+    if (!fits) row("run", right);
   }
 
   /// A label and its text, wrapped to the width.
