@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <map>
 
 namespace schatten {
 
@@ -26,8 +27,9 @@ Value point_value(const Point& point) {
   return table;
 }
 
-Value run_value(const RunOutcome& r) {
-  return Value::Table{{"dir", r.plan.run_dir.string()}, {"seed", r.plan.seed},
+/// Folders are written as seen from the campaign's own, so that it can be moved.
+Value run_value(const RunOutcome& r, const std::string& directory) {
+  return Value::Table{{"dir", r.plan.run_dir.lexically_relative(directory).string()}, {"seed", r.plan.seed},
                       {"phase", r.plan.phase == Phase::tune ? "tune" : "final"}, {"status", r.status},
                       {"val", r.validation}, {"test", std::isfinite(r.test) ? Value(r.test) : Value()},
                       {"seconds", r.seconds}, {"cpu_seconds", r.cpu_seconds},
@@ -48,11 +50,27 @@ std::vector<double> values_of(const std::vector<RunOutcome>& runs, Get get) {
   return values;
 }
 
-/// First step whose validation loss reaches the target; infinite when none does.
+/// Step at which the validation loss reaches the target, on straight lines between evaluations; infinite when it never does.
 double steps_to(const RunOutcome& run, double target) {
-  for (const auto& [step, loss] : run.evaluations)
-    if (loss <= target) return static_cast<double>(step);
+  const std::pair<int64_t, double>* before = nullptr;
+  for (const auto& now : run.evaluations) {
+    if (now.second <= target) {
+      if (!before) return static_cast<double>(now.first);
+      const double share = (before->second - target) / (before->second - now.second);
+      return static_cast<double>(before->first) + share * static_cast<double>(now.first - before->first);
+    }
+    before = &now;
+  }
   return kInfinity;
+}
+
+/// The loss that every final run reached: what "steps to" is measured at.
+double common_target(const std::vector<CompetitorOutcome>& outcomes) {
+  double worst = -kInfinity;
+  for (const CompetitorOutcome& o : outcomes)
+    for (const RunOutcome& r : o.final)
+      if (r.ok()) worst = std::max(worst, r.validation);
+  return worst;
 }
 
 Value finite(double v) { return std::isfinite(v) ? Value(v) : Value(); }
@@ -103,6 +121,7 @@ Value comparison(const CompetitorOutcome& a, const CompetitorOutcome& b) {
 
 std::vector<std::string> warnings_of(const CampaignConfig& campaign, const std::vector<CompetitorOutcome>& outcomes) {
   std::vector<std::string> all;
+  std::map<std::string, std::vector<std::string>> untuned;
   for (const CompetitorOutcome& o : outcomes) {
     const std::string& name = o.competitor.name;
     if (!o.best) {
@@ -112,11 +131,16 @@ std::vector<std::string> warnings_of(const CampaignConfig& campaign, const std::
     for (const std::string& key : keys_on_edge(o.competitor.grid, o.points[*o.best]))
       all.push_back(name + ": the best " + key + " lies on the edge of its grid; widen it before a claim.");
     for (const auto& [key, values] : o.competitor.grid.as_table())
-      if (values.as_array().size() == 1) all.push_back(name + ": " + key + " was not tuned (one value).");
+      if (values.as_array().size() == 1) untuned[key].push_back(name);
     const auto bad = std::count_if(o.final.begin(), o.final.end(), [](const auto& r) { return !r.ok(); });
     if (bad > 0)
       all.push_back(name + ": " + std::to_string(bad) + " of " + std::to_string(o.final.size()) +
                     " final runs did not finish well and are left out.");
+  }
+  for (const auto& [key, names] : untuned) {
+    std::string who;
+    for (const std::string& name : names) who += (who.empty() ? "" : ", ") + name;
+    all.push_back(key + " was not tuned (one value) for " + who + ".");
   }
   if (campaign.final_seeds.size() < 5)
     all.push_back(std::to_string(campaign.final_seeds.size()) + " final seeds: an indication, not a claim; 5 are the least for one.");
@@ -124,13 +148,13 @@ std::vector<std::string> warnings_of(const CampaignConfig& campaign, const std::
   return all;
 }
 
-Value optimizer_value(const CompetitorOutcome& o, double target, double steps, bool concurrent) {
+Value optimizer_value(const CompetitorOutcome& o, const std::string& directory, double target, double steps, bool concurrent) {
   Value points = Value::array();
   for (size_t i = 0; i < o.points.size(); ++i) {
     Value runs = Value::array();
-    for (const RunOutcome& r : o.tuning[i]) runs.push_back(run_value(r));
+    for (const RunOutcome& r : o.tuning[i]) runs.push_back(run_value(r, directory));
     if (o.best == i)
-      for (const RunOutcome& r : o.final) runs.push_back(run_value(r));
+      for (const RunOutcome& r : o.final) runs.push_back(run_value(r, directory));
     const auto diverged = std::count_if(o.tuning[i].begin(), o.tuning[i].end(), [](const auto& r) { return r.status == "diverged"; });
     points.push_back(Value::Table{{"point", point_value(o.points[i])}, {"runs", runs},
                                   {"val_mean", finite(tuning_score(o.tuning[i]))}, {"diverged", static_cast<int64_t>(diverged)}});
@@ -196,14 +220,14 @@ std::vector<std::string> keys_on_edge(const Value& grid, const Point& best) {
 
 Value make_results(const CampaignConfig& campaign, const std::vector<CompetitorOutcome>& outcomes, bool concurrent) {
   const auto base = std::find_if(outcomes.begin(), outcomes.end(), [&](const auto& o) { return o.competitor.name == campaign.baseline; });
-  const double target = median(values_of(base->final, [](const auto& r) { return r.validation; }));
+  const double target = common_target(outcomes);
   const Value* train = campaign.base.find("train");
   const int64_t steps = train ? train->integer_or("steps", TrainOptions{}.steps) : TrainOptions{}.steps;
   Value optimizers = Value::array(), comparisons = Value::array(), verdict = Value::array(), warnings = Value::array();
   std::vector<std::vector<double>> groups;
   std::string corpus;
   for (const CompetitorOutcome& o : outcomes) {
-    optimizers.push_back(optimizer_value(o, target, static_cast<double>(steps), concurrent));
+    optimizers.push_back(optimizer_value(o, campaign.directory, target, static_cast<double>(steps), concurrent));
     groups.push_back(values_of(o.final, [](const auto& r) { return r.test; }));
     if (corpus.empty() && !o.final.empty()) corpus = o.final.front().corpus;
     if (o.competitor.name == campaign.baseline || !o.best || !base->best) continue;
@@ -248,28 +272,40 @@ std::string wrapped(const std::string& text, size_t width) {
 
 }  // namespace
 
-std::string format_results(const Value& results, int width) {
-  std::vector<std::vector<std::string>> rows{{"optimizer", "best rate", "test loss", "n",
-                                              "against " + results.at("baseline").as_string() + " (paired, 95 %)",
-                                              results.at("concurrent").as_bool() ? "cpu s/step" : "s/step", "state",
-                                              "steps to " + format_loss(results.real_or("target", NAN))}};
-  for (const Value& o : results.at("optimizers").as_array()) {
-    const Value* final = o.find("final");
-    if (!final) {
-      rows.push_back({o.at("name").as_string(), "-", "diverged", "0", "-", "-", "-", "-"});
-      continue;
-    }
-    const Value* c = comparison_of(results, o.at("name").as_string());
-    const auto& range = c ? c->at("interval").as_array() : Value::Array{};
+namespace {
+
+/// Optimizers by mean test loss, best first; those without a result last.
+std::vector<const Value*> best_first(const Value& results) {
+  std::vector<const Value*> order;
+  for (const Value& o : results.at("optimizers").as_array()) order.push_back(&o);
+  const auto loss = [](const Value* o) { return o->find("final") ? o->at("final").real_or("mean", kInfinity) : kInfinity; };
+  std::stable_sort(order.begin(), order.end(), [&](const Value* a, const Value* b) { return loss(a) < loss(b); });
+  return order;
+}
+
+std::vector<std::string> table_row(const Value& results, const Value& o) {
+  const std::string name = o.at("name").as_string();
+  const Value* final = o.find("final");
+  if (!final) return {name, "-", "diverged", "0", "-", "-", "-", "-"};
+  std::string against = "-";
+  if (const Value* c = comparison_of(results, name)) {
+    const auto& range = c->at("interval").as_array();
     const auto real = [](const Value& v) { return v.is_number() ? v.as_real() : NAN; };
-    rows.push_back({o.at("name").as_string(), rates(o.at("best")),
-                    format_loss(final->real_or("mean", NAN)) + " +- " + format_loss(final->real_or("sd", NAN)),
-                    std::to_string(final->integer_or("n", 0)),
-                    c ? signed_loss(c->real_or("difference", NAN)) + " [" + signed_loss(real(range[0])) + ", " + signed_loss(real(range[1])) + "]" : "-",
-                    three_figures(final->real_or("seconds_per_step", NAN)),
-                    three_figures(o.real_or("state_bytes_per_parameter", NAN)) + " B/p",
-                    final->at("steps_to_target").is_number() ? three_figures(final->at("steps_to_target").as_real()) : "-"});
+    against = signed_loss(c->real_or("difference", NAN)) + " [" + signed_loss(real(range[0])) + ", " + signed_loss(real(range[1])) + "]";
   }
+  const double steps = final->real_or("steps_to_target", NAN);
+  return {name, rates(o.at("best")), format_loss(final->real_or("mean", NAN)) + " +- " + format_loss(final->real_or("sd", NAN)),
+          std::to_string(final->integer_or("n", 0)), against, std::isfinite(steps) ? three_figures(steps) : "-",
+          three_figures(final->real_or("seconds_per_step", NAN)), three_figures(o.real_or("state_bytes_per_parameter", NAN)) + " B/p"};
+}
+
+}  // namespace
+
+std::string format_results(const Value& results, int width) {
+  std::vector<std::vector<std::string>> rows{{"optimizer", "rate", "test loss", "n", "against " + results.at("baseline").as_string() + " (paired, 95 %)",
+                                              "to " + format_loss(results.real_or("target", NAN)),
+                                              results.at("concurrent").as_bool() ? "cpu s/step" : "s/step", "state"}};
+  for (const Value* o : best_first(results)) rows.push_back(table_row(results, *o));
   std::vector<size_t> widths(rows[0].size(), 0);
   for (const auto& row : rows)
     for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], display_width(row[i]));

@@ -173,7 +173,7 @@ void Runner::write_plan(const std::vector<PlannedRun>& runs) const {
   for (const PlannedRun& r : runs) {
     Value point = Value::table();
     for (const auto& [key, value] : r.point) point[key] = value;
-    list.push_back(Value::Table{{"dir", r.run_dir.string()}, {"optimizer", r.optimizer}, {"point", point}, {"seed", r.seed},
+    list.push_back(Value::Table{{"dir", r.run_dir.lexically_relative(campaign_.directory).string()}, {"optimizer", r.optimizer}, {"point", point}, {"seed", r.seed},
                                 {"phase", r.phase == Phase::tune ? "tune" : "final"}});
   }
   write_file_durably(fs::path(campaign_.directory) / "plan.json", to_pretty_json(Value::Table{{"runs", list}}) + "\n");

@@ -57,11 +57,21 @@ void check_ranges(const RunConfig& c, const Value& table) {
   parse_dtype(c.train.dtype);
 }
 
+/// A table that names no recipe keeps the default one: `optimizer.auxiliary.lr = 1e-3` changes the rate only.
+void complete(Value& given, const Value& otherwise) {
+  if (!given.is_table() || given.find("recipe") || given.find("direction")) return;
+  Value whole = otherwise;
+  merge(whole, given);
+  given = std::move(whole);
+}
+
 }  // namespace
 
 RunConfig read_run_config(const Value& table) {
   RunConfig config;
   read_fields(table, config, "");
+  complete(config.optimizer.matrix, OptimizerConfig{}.matrix);
+  complete(config.optimizer.auxiliary, OptimizerConfig{}.auxiliary);
   check_ranges(config, table);
   make_routes(config.optimizer);  // unknown recipes and bad rates are found before anything is opened
   return config;
