@@ -15,6 +15,18 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 std::string signed_loss(double v) { return (v >= 0 ? "+" : "") + format_loss(v); }
 
+std::string three_decimals(double v) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.3f", v);
+  return std::isfinite(v) ? text : "-";
+}
+
+std::string two_figures(double v) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.2g", v);
+  return text;
+}
+
 std::string three_figures(double v) {
   char text[32];
   std::snprintf(text, sizeof text, "%.3g", v);
@@ -107,7 +119,7 @@ std::string sentence(const std::string& a, const std::string& b, const Differenc
   const bool ahead = d.mean < 0;
   return a + " is " + (ahead ? "ahead of " : "behind ") + b + " by " + format_loss(std::abs(d.mean)) +
          " nats per token on test (95 % interval " + format_loss(std::min(std::abs(d.low), std::abs(d.high))) + " to " +
-         format_loss(std::max(std::abs(d.low), std::abs(d.high))) + ", " + pairs + ", p = " + three_figures(d.p) + ").";
+         format_loss(std::max(std::abs(d.low), std::abs(d.high))) + ", " + pairs + ", p = " + two_figures(d.p) + ").";
 }
 
 Value comparison(const CompetitorOutcome& a, const CompetitorOutcome& b) {
@@ -263,6 +275,7 @@ std::string wrapped(const std::string& text, size_t width) {
   std::string out, rest = text;
   while (rest.size() > width) {
     size_t cut = rest.rfind(' ', width);
+    while (cut != std::string::npos && cut > 0 && rest[cut + 1] == '%') cut = rest.rfind(' ', cut - 1);  // "95 %" stays together
     if (cut == std::string::npos || cut == 0) cut = width;
     out += rest.substr(0, cut) + "\n  ";
     rest = rest.substr(rest[cut] == ' ' ? cut + 1 : cut);
@@ -303,7 +316,7 @@ std::vector<std::string> table_row(const Value& results, const Value& o) {
 
 std::string format_results(const Value& results, int width) {
   std::vector<std::vector<std::string>> rows{{"optimizer", "rate", "test loss", "n", "against " + results.at("baseline").as_string() + " (paired, 95 %)",
-                                              "to " + format_loss(results.real_or("target", NAN)),
+                                              "steps to " + three_decimals(results.real_or("target", NAN)),
                                               results.at("concurrent").as_bool() ? "cpu s/step" : "s/step", "state"}};
   for (const Value* o : best_first(results)) rows.push_back(table_row(results, *o));
   std::vector<size_t> widths(rows[0].size(), 0);

@@ -23,6 +23,12 @@ std::string three_figures(double v, const std::string& unit = "") {
   return text + unit;
 }
 
+std::string three_decimals(double v) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.3f", v);
+  return std::isfinite(v) ? text : "-";
+}
+
 // ---- what is said, the same in HTML and Markdown -----------------------------------------------
 
 struct Sentence {
@@ -77,7 +83,7 @@ struct Summary {
 Summary claims_summary(const Study& s) {
   const Value& r = s.results;
   const std::string baseline = r.at("baseline").as_string(), cpu = s.concurrent() ? "CPU s/step" : "s/step";
-  Summary out{.head = {"optimizer", "test loss", "n", "95 % interval", "against " + baseline + " (paired)", "steps to " + format_loss(r.real_or("target", NAN)), cpu, "state", "tuned"}};
+  Summary out{.head = {"optimizer", "test loss", "n", "95 % interval", "against " + baseline + " (paired)", "steps to " + three_decimals(r.real_or("target", NAN)), cpu, "state", "tuned"}};
   std::vector<std::pair<double, std::pair<size_t, Row>>> keyed;
   for (size_t i = 0; i < r.at("optimizers").as_array().size(); ++i) {
     const Value& o = r.at("optimizers").as_array()[i];
