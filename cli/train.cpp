@@ -2,6 +2,7 @@
 #include <schatten/train/terminal_reporter.h>
 #include <schatten/train/trainer.h>
 
+#include <filesystem>
 #include <memory>
 
 #include "cli/commands.h"
@@ -18,8 +19,9 @@ struct Options {
 
 RunConfig run_config(const Options& o) {
   Value table = load_config(o.config, o.settings);
-  if (o.resume && o.config.empty() && !o.run_dir.empty()) {  // a run directory knows its own config
-    Value there = load_toml(o.run_dir + "/config.toml");
+  const std::filesystem::path own = std::filesystem::path(o.run_dir) / "config.toml";
+  if (o.resume && o.config.empty() && std::filesystem::exists(own)) {  // a run directory knows its own config
+    Value there = load_toml(own);
     merge(there, table);
     table = there;
   }

@@ -21,17 +21,7 @@ bool bad_second_byte(unsigned char lead, unsigned char second) {
          (lead == 0xf0 && second < 0x90) || (lead == 0xf4 && second > 0x8f);
 }
 
-/// Bytes of the UTF-8 character that `text` starts with, or 0.
-size_t character_length(std::string_view text) {
-  const auto lead = static_cast<unsigned char>(text[0]);
-  const size_t length = sequence_length(lead);
-  if (length == 0 || length > text.size()) return 0;
-  for (size_t i = 1; i < length; ++i) {
-    if ((static_cast<unsigned char>(text[i]) & 0xc0) != 0x80) return 0;
-  }
-  if (length > 1 && bad_second_byte(lead, static_cast<unsigned char>(text[1]))) return 0;
-  return length;
-}
+constexpr std::string_view kReplacement = "\xef\xbf\xbd";  // U+FFFD
 
 void append_control(std::string& out, char c) {
   constexpr std::string_view digits = "0123456789abcdef";
@@ -50,13 +40,35 @@ void append_control(std::string& out, char c) {
 
 }  // namespace
 
+size_t utf8_length(std::string_view text) {
+  if (text.empty()) return 0;
+  const auto lead = static_cast<unsigned char>(text[0]);
+  const size_t length = sequence_length(lead);
+  if (length == 0 || length > text.size()) return 0;
+  for (size_t i = 1; i < length; ++i) {
+    if ((static_cast<unsigned char>(text[i]) & 0xc0) != 0x80) return 0;
+  }
+  if (length > 1 && bad_second_byte(lead, static_cast<unsigned char>(text[1]))) return 0;
+  return length;
+}
+
+std::string valid_utf8(std::string_view text) {
+  std::string out;
+  while (!text.empty()) {
+    const size_t length = utf8_length(text);
+    out += length == 0 ? kReplacement : text.substr(0, length);
+    text.remove_prefix(length == 0 ? 1 : length);
+  }
+  return out;
+}
+
 void append_quoted(std::string& out, std::string_view text) {
   out += '"';
   while (!text.empty()) {
     const char c = text[0];
-    const size_t length = character_length(text);
+    const size_t length = utf8_length(text);
     if (length == 0) {
-      out += "\xef\xbf\xbd";
+      out += kReplacement;
     } else if (c == '"' || c == '\\') {
       out += '\\';
       out += c;

@@ -1,4 +1,5 @@
 #include <schatten/core/rng.h>
+#include <schatten/core/text.h>
 #include <schatten/data/text_corpus_impl.h>
 
 #include <algorithm>
@@ -42,7 +43,7 @@ class TextCorpus final : public Corpus {
   std::string decode(const std::vector<int64_t>& tokens) const override {
     std::string text;
     for (const int64_t t : tokens) text += static_cast<char>(static_cast<unsigned char>(t));
-    return text;
+    return valid_utf8(text);  // a sample may end, or go wrong, inside a character
   }
   std::vector<int64_t> encode(std::string_view text) const override {
     std::vector<int64_t> tokens;
@@ -56,26 +57,6 @@ class TextCorpus final : public Corpus {
   std::array<ByteView, 3> splits_;
   std::vector<std::string> notes_;
 };
-
-/// Length of the sequence at `at`, 0 when it is not UTF-8 (Unicode 15, table 3-7).
-size_t sequence_length(std::string_view text, size_t at) {
-  const auto byte = [&](size_t i) {
-    return at + i < text.size() ? static_cast<unsigned char>(text[at + i]) : 0u;
-  };
-  const auto follows = [&](size_t i) { return (byte(i) & 0xC0) == 0x80; };
-  const unsigned b = byte(0);
-  if (b < 0x80) return 1;
-  if (b >= 0xC2 && b < 0xE0) return follows(1) ? 2 : 0;
-  if (b >= 0xE0 && b < 0xF0) {
-    const bool overlong = b == 0xE0 && byte(1) < 0xA0, surrogate = b == 0xED && byte(1) >= 0xA0;
-    return follows(1) && follows(2) && !overlong && !surrogate ? 3 : 0;
-  }
-  if (b >= 0xF0 && b < 0xF5) {
-    const bool overlong = b == 0xF0 && byte(1) < 0x90, beyond = b == 0xF4 && byte(1) >= 0x90;
-    return follows(1) && follows(2) && follows(3) && !overlong && !beyond ? 4 : 0;
-  }
-  return 0;
-}
 
 /// Most text is ASCII: eight bytes at a time.
 bool eight_ascii(std::string_view text, size_t at) {
@@ -112,7 +93,7 @@ Split split_of(std::string_view path) {
 
 size_t first_invalid_utf8(std::string_view text) {
   for (size_t at = 0; at < text.size();) {
-    const size_t length = eight_ascii(text, at) ? 8 : sequence_length(text, at);
+    const size_t length = eight_ascii(text, at) ? 8 : utf8_length(text.substr(at));
     if (length == 0) return at;
     at += length;
   }

@@ -242,7 +242,11 @@ TensorFile Optimizer::state() const {
 void Optimizer::load_state(const TensorFile& file) {
   std::vector<std::pair<Tensor, Tensor>> copies;  // nothing is written until all of it fits
   const auto take = [&](const std::string& path, const Tensor& into) {
-    const Tensor& from = file.at(path);
+    const Tensor* found = file.find(path);
+    if (!found)
+      fail({"optimizer state", "'" + path + "'", "none among " + std::to_string(file.tensors.size()) + " tensors",
+            "The checkpoint belongs to another model or recipe."});
+    const Tensor& from = *found;
     if (from.sizes() != into.sizes() || from.scalar_type() != into.scalar_type())
       fail({"optimizer state", "'" + path + "' as " + c10::str(c10::toString(into.scalar_type()), into.sizes()),
             c10::str(c10::toString(from.scalar_type()), from.sizes()),

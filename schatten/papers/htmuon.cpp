@@ -1,4 +1,5 @@
 #include <schatten/papers/papers.h>
+#include <schatten/stages/checks.h>
 #include <schatten/stages/momentum.h>
 
 namespace schatten {
@@ -15,6 +16,7 @@ namespace schatten {
 ///           conv filters are scaled by their flattened shape (`shape = "jordan_released"` for the released code's 1).
 /// Checked   parity/htmuon_svd_*, ortho_htmuon_svd_*, identity/htmuon_*, law/*.
 Recipe htmuon(const HtmuonOptions& o) {
+  check_share("htmuon", "momentum", o.momentum);
   std::vector<Stage> stages{
       ema({.beta = o.momentum, .nesterov = o.nesterov}),
       spectral_power({.power = o.power, .method = o.method, .interval = o.interval, .poles = o.poles})};

@@ -1,4 +1,5 @@
 #include <schatten/papers/papers.h>
+#include <schatten/stages/checks.h>
 #include <schatten/stages/momentum.h>
 
 namespace schatten {
@@ -19,6 +20,7 @@ namespace schatten {
 ///           code's 1); a missing gradient skips the step; the iteration need not be bfloat16.
 /// Checked   parity/keller_muon_*, torch_muon_*, moonlight_muon_*, identity/muon_*, law/*.
 Recipe muon(const MuonOptions& o) {
+  check_share("muon", "momentum", o.momentum);
   const Stage momentum = o.momentum_form == MomentumForm::ema
                              ? ema({.beta = o.momentum, .nesterov = o.nesterov})
                              : heavy_ball({.momentum = o.momentum, .nesterov = o.nesterov});

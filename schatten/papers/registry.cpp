@@ -58,6 +58,7 @@ Route make_route(const Value& table, std::string match) {
   if (const Value* given = table.find("match")) match = given->as_string();
   if (match.empty())
     fail_usage({"route", "the key 'match' (a role, 'any', or a pattern of names)", to_json(table), ""});
+  Recipe recipe = make_recipe(table);
   const Value* lr = table.find("lr");
   if (!lr)
     fail_usage({"route '" + match + "'", "the key 'lr'", to_json(table), "For example lr = 0.02."});
@@ -67,7 +68,7 @@ Route make_route(const Value& table, std::string match) {
     fail_usage({where.empty() ? "route '" + match + "'" : where, "lr finite and >= 0",
                 std::isnan(rate) ? "nan" : to_json(*lr), ""});
   }
-  return {std::move(match), make_recipe(table), rate};
+  return {std::move(match), std::move(recipe), rate};
 }
 
 }  // namespace schatten

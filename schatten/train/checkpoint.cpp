@@ -38,7 +38,17 @@ std::vector<fs::path> checkpoints(const fs::path& run_dir) {
 void remove_leftovers(const fs::path& folder) {
   std::error_code ignored;
   for (const auto& entry : fs::directory_iterator(folder, ignored))
-    if (entry.path().filename().string().starts_with(".step-")) fs::remove_all(entry.path(), ignored);
+    if (const std::string name = entry.path().filename().string(); name.starts_with(".step-") || name.starts_with(".old-"))
+      fs::remove_all(entry.path(), ignored);
+}
+
+/// Out of sight first, in one move: whoever is killed while removing leaves no half of a checkpoint.
+void discard(const fs::path& checkpoint) {
+  if (!fs::exists(checkpoint)) return;
+  const fs::path hidden = checkpoint.parent_path() / (".old-" + checkpoint.filename().string());
+  fs::remove_all(hidden);
+  fs::rename(checkpoint, hidden);
+  fs::remove_all(hidden);
 }
 
 }  // namespace
@@ -64,11 +74,11 @@ fs::path save_checkpoint(const fs::path& run_dir, const Checkpoint& checkpoint, 
     throw;
   }
   const fs::path folder = parent / name;
-  fs::remove_all(folder);  // the same step again: only after a resume from an older one
+  discard(folder);  // the same step again: only after a resume from an older one
   fs::rename(half, folder);
   fsync_folder(parent);
   auto all = checkpoints(run_dir);
-  for (size_t i = 0; i + static_cast<size_t>(std::max<int64_t>(keep, 1)) < all.size(); ++i) fs::remove_all(all[i]);
+  for (size_t i = 0; i + static_cast<size_t>(std::max<int64_t>(keep, 1)) < all.size(); ++i) discard(all[i]);
   return folder;
 }
 

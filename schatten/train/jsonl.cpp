@@ -3,32 +3,47 @@
 #include <schatten/train/jsonl.h>
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
 namespace schatten {
 
-JsonlWriter::JsonlWriter(std::filesystem::path path) : path_(std::move(path)) {
+LogFile::LogFile(std::filesystem::path path, int64_t keep) : path_(std::move(path)) {
   fd_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
   if (fd_ < 0) fail({path_.string(), "to be written", std::strerror(errno), "Choose another run_dir."});
+  struct stat facts {};
+  if (::fstat(fd_, &facts) != 0) fail_here();
+  size_ = std::min<int64_t>(keep, facts.st_size);
+  if (S_ISREG(facts.st_mode) && ::ftruncate(fd_, size_) != 0) fail_here();
 }
 
-JsonlWriter::~JsonlWriter() {
+LogFile::~LogFile() {
   if (fd_ >= 0) ::close(fd_);
 }
 
-void JsonlWriter::write(const Value& record) {
-  std::string line = to_json(record) + "\n";
-  for (std::string_view rest = line; !rest.empty();) {
+void LogFile::fail_here() const {
+  fail({path_.string(), "to be written", std::strerror(errno),
+        "Checkpoints up to now are safe: free some space, then go on with --resume."});
+}
+
+void LogFile::write(std::string_view text) {
+  for (std::string_view rest = text; !rest.empty();) {
     const ssize_t written = ::write(fd_, rest.data(), rest.size());
     if (written < 0 && errno == EINTR) continue;
-    if (written < 0)
-      fail({path_.string(), "to be written", std::strerror(errno),
-            "Checkpoints up to now are safe: free some space, then go on with --resume."});
+    if (written < 0) fail_here();
     rest.remove_prefix(static_cast<size_t>(written));
+    size_ += written;
   }
+}
+
+void LogFile::write_record(const Value& record) { write(to_json(record) + "\n"); }
+
+void LogFile::sync() const {
+  if (::fsync(fd_) != 0 && errno != EINVAL) fail_here();  // EINVAL: a device or pipe, which has nothing to sync
 }
 
 std::vector<Value> read_jsonl(const std::filesystem::path& path) {
@@ -42,14 +57,6 @@ std::vector<Value> read_jsonl(const std::filesystem::path& path) {
     at = end + 1;
   }
   return records;
-}
-
-void truncate_jsonl_after(const std::filesystem::path& path, int64_t step) {
-  if (!std::filesystem::exists(path)) return;
-  std::string kept;
-  for (const Value& record : read_jsonl(path))
-    if (record.integer_or("step", 0) <= step && record.string_or("event", "") != "end") kept += to_json(record) + "\n";
-  write_file_durably(path, kept);
 }
 
 }  // namespace schatten

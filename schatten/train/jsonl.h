@@ -1,29 +1,36 @@
-// One JSON object per line: appended, flushed, read back with a torn last line tolerated.
+// What a run appends while it goes: JSON, one object per line, and plain text.
 #pragma once
 #include <schatten/core/value.h>
 
+#include <cstdint>
 #include <filesystem>
+#include <string_view>
 #include <vector>
 
 namespace schatten {
 
-class JsonlWriter {
+/// A file that only grows: every piece is handed to the system whole, so a killed process tears the last one at most.
+class LogFile {
  public:
-  explicit JsonlWriter(std::filesystem::path path);
-  JsonlWriter(const JsonlWriter&) = delete;
-  JsonlWriter& operator=(const JsonlWriter&) = delete;
-  ~JsonlWriter();
-  void write(const Value& record);
+  /// Goes on after the first `keep` bytes of what is there (a resumed run's past), and drops the rest.
+  LogFile(std::filesystem::path path, int64_t keep);
+  LogFile(const LogFile&) = delete;
+  LogFile& operator=(const LogFile&) = delete;
+  ~LogFile();
+  void write(std::string_view text);
+  void write_record(const Value& record);  // as a line of JSON
+  int64_t size() const { return size_; }
+  /// What was written stays if the power fails.
+  void sync() const;
 
  private:
+  [[noreturn]] void fail_here() const;
   std::filesystem::path path_;
   int fd_ = -1;
+  int64_t size_ = 0;
 };
 
 /// Every complete line; an unfinished last one is dropped, a damaged one elsewhere is an Error.
 std::vector<Value> read_jsonl(const std::filesystem::path& path);
-
-/// Cuts the file back to the records of `step` and before (and no `end` record): what a resumed run goes on from.
-void truncate_jsonl_after(const std::filesystem::path& path, int64_t step);
 
 }  // namespace schatten

@@ -3,10 +3,7 @@
 #include <schatten/train/environment.h>
 #include <schatten/train/run_files.h>
 
-#include <cerrno>
 #include <cmath>
-#include <cstring>
-#include <fstream>
 
 namespace schatten {
 
@@ -27,50 +24,49 @@ void check_run_directory(const RunConfig& config, bool may_exist) {
 
 namespace {
 
+constexpr const char *kMetrics = "metrics.jsonl", *kSpectra = "spectra.jsonl", *kSamples = "samples.txt";
+
 void make_folder(const fs::path& folder) {
   std::error_code error;
   fs::create_directories(folder / "checkpoints", error);
   if (error) fail({folder.string(), "a folder that can be written", error.message(), "Choose another --run-dir."});
 }
 
-/// Samples are text: each begins with "--- step N".
-void truncate_samples_after(const fs::path& path, int64_t step) {
-  if (!fs::exists(path)) return;
-  const std::string text = read_file(path);
-  size_t at = 0;
-  while ((at = text.find("--- step ", at)) != std::string::npos) {
-    if ((at == 0 || text[at - 1] == '\n') && std::atoll(text.c_str() + at + 9) > step) break;
-    ++at;
-  }
-  if (at != std::string::npos) write_file_durably(path, text.substr(0, at));
-}
-
 }  // namespace
 
-RunFiles::RunFiles(const RunConfig& config, int64_t from_step, const std::vector<std::string>& command)
+RunFiles::RunFiles(const RunConfig& config, const Value& past, const std::vector<std::string>& command)
     : folder_(run_directory(config)) {
   make_folder(folder_);
-  if (from_step >= 0) {
-    truncate_jsonl_after(folder_ / "metrics.jsonl", from_step);
-    truncate_jsonl_after(folder_ / "spectra.jsonl", from_step);
-    truncate_samples_after(folder_ / "samples.txt", from_step);
-  } else {
+  if (past.is_null()) {
     write_file_durably(folder_ / "config.toml", to_toml(resolved(config)));
     Value environment = describe_environment();
     environment["command"] = Value::array();
     for (const std::string& word : command) environment["command"].push_back(word);
     write_file_durably(folder_ / "environment.json", to_pretty_json(environment) + "\n");
-    for (const char* leftover : {"metrics.jsonl", "spectra.jsonl", "samples.txt"}) fs::remove(folder_ / leftover);
   }
-  metrics_ = std::make_unique<JsonlWriter>(folder_ / "metrics.jsonl");
-  if (config.spectra.every > 0) spectra_ = std::make_unique<JsonlWriter>(folder_ / "spectra.jsonl");
+  const auto log = [&](const char* name) {
+    return std::make_unique<LogFile>(folder_ / name, past.is_null() ? 0 : past.integer_or(name, 0));
+  };
+  metrics_ = log(kMetrics);
+  if (config.spectra.every > 0) spectra_ = log(kSpectra);
+  samples_ = log(kSamples);
   events_ = std::make_unique<EventWriter>(folder_, unix_seconds());
+}
+
+Value RunFiles::sizes() const {
+  Value all = Value::table();
+  for (const auto& [name, log] : {std::pair{kMetrics, &metrics_}, {kSpectra, &spectra_}, {kSamples, &samples_}}) {
+    if (!*log) continue;
+    (*log)->sync();
+    all[name] = (*log)->size();
+  }
+  return all;
 }
 
 void RunFiles::record(Value record, Reporter& reporter) {
   const double now = unix_seconds();
   record["t"] = now;
-  metrics_->write(record);
+  metrics_->write_record(record);
   reporter.on_record(record);
   const std::string event = record.string_or("event", "");
   const int64_t step = record.integer_or("step", 0);
@@ -82,7 +78,7 @@ void RunFiles::record(Value record, Reporter& reporter) {
 
 void RunFiles::spectrum(const Value& record) {
   const double now = unix_seconds();
-  spectra_->write(record);
+  spectra_->write_record(record);
   const std::string name = record.string_or("name", "");
   const int64_t step = record.integer_or("step", 0);
   for (const char* part : {"weight", "momentum", "update"}) {
@@ -98,9 +94,7 @@ void RunFiles::spectrum(const Value& record) {
 }
 
 void RunFiles::sample(int64_t step, const std::string& text) {
-  std::ofstream out(folder_ / "samples.txt", std::ios::app | std::ios::binary);
-  out << "--- step " << step << "\n" << text << "\n";
-  if (!out.flush()) fail({(folder_ / "samples.txt").string(), "to be written", std::strerror(errno), ""});
+  samples_->write("--- step " + std::to_string(step) + "\n" + text + "\n");
 }
 
 void RunFiles::flush() { events_->flush(); }

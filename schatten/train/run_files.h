@@ -13,17 +13,19 @@ namespace schatten {
 /// The open files of a run directory. Creating it writes config.toml and environment.json.
 class RunFiles {
  public:
-  /// `from_step` < 0: a new run. Else records after that step are cut off first.
-  RunFiles(const RunConfig& config, int64_t from_step, const std::vector<std::string>& command);
+  /// `past`: what `sizes` said when the checkpoint that the run goes on from was written; null for a new run.
+  RunFiles(const RunConfig& config, const Value& past, const std::vector<std::string>& command);
   /// A line of metrics.jsonl, its numbers in TensorBoard, and the reporter told.
   void record(Value record, Reporter& reporter);
   void spectrum(const Value& record);
   void sample(int64_t step, const std::string& text);
   void flush();
+  /// Bytes of every log, synced: kept in the checkpoint, so that a resumed run drops exactly what came after it.
+  Value sizes() const;
 
  private:
   std::filesystem::path folder_;
-  std::unique_ptr<JsonlWriter> metrics_, spectra_;
+  std::unique_ptr<LogFile> metrics_, spectra_, samples_;
   std::unique_ptr<EventWriter> events_;
 };
 

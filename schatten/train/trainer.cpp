@@ -102,7 +102,7 @@ class Run {
 
  private:
   void set_up();
-  void resume_from(const fs::path& checkpoint);
+  Value resume_from(const fs::path& checkpoint);
   void announce();
   Value summary() const;
   bool train_one_step();
@@ -175,14 +175,14 @@ void Run::set_up() {
                              .fixed_batches(config_.data.eval_batches);
   if (config_.spectra.every > 0)
     spectra_ = std::make_unique<SpectraRecorder>(*optimizer_, model_->parameters(), config_.spectra.match, rng_.key());
-  const bool resumes = checkpoint && request_.start != Start::fresh;
-  if (resumes) resume_from(*checkpoint);
-  files_ = std::make_unique<RunFiles>(config_, resumes ? progress_.step : -1, request_.command);
+  const Value past = checkpoint && request_.start != Start::fresh ? resume_from(*checkpoint) : Value();
+  files_ = std::make_unique<RunFiles>(config_, past, request_.command);
   announce();
   began_cpu_ = process_cpu_seconds();
 }
 
-void Run::resume_from(const fs::path& folder) {
+/// Returns how long the logs were then.
+Value Run::resume_from(const fs::path& folder) {
   const Checkpoint saved = load_checkpoint(folder);
   const std::string hash = saved.state.string_or("config_hash", "");
   if (hash != config_hash(config_))
@@ -201,6 +201,7 @@ void Run::resume_from(const fs::path& folder) {
     std::erase_if(table, [](const auto& member) { return member.first == "nonfinite"; });
   read_fields(counters, progress_, "progress");
   resumed_from_ = progress_.step;
+  return saved.state.at("logs");
 }
 
 Value Run::summary() const {
@@ -410,29 +411,29 @@ void Run::checkpoint() {
                .model_config = transformers_config(model_->architecture())};
   c.state = Value::Table{{"config_hash", config_hash(config_)}, {"position", loader_->position()},
                          {"threads", static_cast<int64_t>(at::get_num_threads())}, {"corpus", corpus_->id()},
-                         {"progress", write_fields(saved)}};
+                         {"progress", write_fields(saved)}, {"logs", files_->sizes()}};
   files_->flush();
   save_checkpoint(folder_, c, config_.train.keep_checkpoints);
 }
 
 TrainResult Run::finish(const std::string& status) {
   double test = kNaN;
+  if (status != "diverged") checkpoint();  // first: what follows is done again by a run that goes on from here
   if (status == "ok") {
     if (config_.train.test) test = evaluate(Split::test);
     sample();
   }
-  if (status != "diverged") checkpoint();
-  const double trained = watch_.total(), all = trained + progress_.eval_seconds;
-  const auto done = static_cast<double>((progress_.step - std::max<int64_t>(resumed_from_, 0)) * config_.data.batch *
-                                        model_->architecture().context);
+  const double trained = watch_.total(), seconds = progress_.seconds + trained;  // seconds: before a resume too
+  const auto tokens = static_cast<double>(progress_.step * config_.data.batch * model_->architecture().context);
   Value shares = Value::table();
   const char* names[] = {"forward", "backward", "optimizer", "data", "other"};
   for (size_t i = 0; i < Stopwatch::parts; ++i) shares[names[i]] = trained > 0 ? watch_.seconds[i] / trained : 0.0;
   Value end = Value::Table{{"event", "end"}, {"step", progress_.step}, {"status", status},
                            {"best_val", progress_.best_validation}, {"final_val", progress_.validation},
                            {"test", config_.train.test ? Value(test) : Value()},
-                           {"seconds", progress_.seconds + trained}, {"cpu_seconds", progress_.cpu_seconds},
-                           {"tokens_per_second", done / trained}, {"tokens_per_second_with_eval", done / all},
+                           {"seconds", seconds}, {"cpu_seconds", progress_.cpu_seconds},
+                           {"tokens_per_second", tokens / seconds},
+                           {"tokens_per_second_with_eval", tokens / (seconds + progress_.eval_seconds)},
                            {"shares", shares}, {"peak_bytes", peak_memory_bytes()}, {"skipped", progress_.skipped}};
   if (status == "diverged") end["layer"] = bad_layer_.empty() ? "none: loss far above guessing" : bad_layer_;
   files_->record(end, reporter_);
