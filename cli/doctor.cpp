@@ -31,8 +31,8 @@ void print(const Value& e) {
             << (runtimes > 1 ? "   WARNING: two runtimes in one process fight over the cores" : "") << "\n"
             << "memory        " << format_bytes(e.at("memory_bytes").as_integer()) << "\n"
             << "chosen        Newton-Schulz in "
-            << c10::toString(compute_dtype(ComputeDtype::automatic, c10::ScalarType::Float))
-            << "; spectral power by four Cholesky inverses in Float (optimizer.compute says otherwise)\n";
+            << dtype_name(compute_dtype(ComputeDtype::automatic, c10::ScalarType::Float))
+            << "; spectral power by four Cholesky inverses in float32 (optimizer.compute says otherwise)\n";
 }
 
 }  // namespace

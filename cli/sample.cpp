@@ -41,7 +41,7 @@ void add_sample(CLI::App& app, Context&) {
   command->add_option("--length", o->length, "tokens to add");
   command->add_option("--temperature", o->temperature, "0 takes the likeliest token");
   command->add_option("--seed", o->seed, "of the draw");
-  command->footer("Example:\n  schatten sample runs/run-3f2a --prompt 'class Tensor'");
+  command->footer("Example:\n  schatten sample runs/muon-3f2a --prompt 'class Tensor'");
   command->callback([o] { run(*o); });
 }
 

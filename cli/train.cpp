@@ -1,8 +1,10 @@
 #include <schatten/core/error.h>
+#include <schatten/train/terminal.h>
 #include <schatten/train/terminal_reporter.h>
 #include <schatten/train/trainer.h>
 
 #include <filesystem>
+#include <iostream>
 #include <memory>
 
 #include "cli/commands.h"
@@ -14,7 +16,7 @@ namespace {
 struct Options {
   std::string config, run_dir, init_from;
   std::vector<std::string> settings;
-  bool resume = false, resume_or_start = false, json = false, quiet = false, concurrent = false;
+  bool resume = false, resume_or_start = false, json = false, quiet = false, concurrent = false, keys = false;
 };
 
 RunConfig run_config(const Options& o) {
@@ -31,7 +33,14 @@ RunConfig run_config(const Options& o) {
   return config;
 }
 
+int list_keys() {
+  for (const FieldHelp& key : dotted_field_help<RunConfig>())
+    std::cout << pad(key.name, 26) << " " << pad(key.value, 14) << " " << key.help << "\n";
+  return fine;
+}
+
 int run(const Options& o, const Context& context) {
+  if (o.keys) return list_keys();
   const RunConfig config = run_config(o);
   TrainRequest request{.concurrent = o.concurrent, .command = context.command};
   if (o.resume) request.start = Start::resume;
@@ -57,11 +66,12 @@ void add_train(CLI::App& app, Context& context) {
   command->add_flag("--resume-or-start", o->resume_or_start, "the same, or start when there is none")->excludes(resume);
   command->add_flag("--json", o->json, "records of metrics.jsonl on stdout, and nothing else");
   command->add_flag("--quiet", o->quiet, "no output but errors");
+  command->add_flag("--keys", o->keys, "list every key of a config, its default and meaning; train nothing");
   command->add_flag("--concurrent", o->concurrent, "record that other runs share the machine");
   command->footer("Examples:\n"
                   "  schatten train --set train.steps=200\n"
                   "  schatten train my.toml --set 'optimizer.matrix={recipe=\"htmuon\",lr=0.03,power=0.25}'\n"
-                  "  schatten train --resume --run-dir runs/run-3f2a");
+                  "  schatten train --resume --run-dir runs/muon-3f2a");
   command->callback([o, &context] { context.exit = run(*o, context); });
 }
 

@@ -156,4 +156,20 @@ std::vector<FieldHelp> field_help(const T& of = T{}) {
   return rows;
 }
 
+/// The same for every key, nested ones under their dotted names.
+template <HasFields T>
+std::vector<FieldHelp> dotted_field_help(const T& of = T{}, const std::string& prefix = "") {
+  std::vector<FieldHelp> rows;
+  T copy = of;
+  copy.fields([&]<class Member>(std::string_view key, Member& member, std::string_view help) {
+    const std::string name = prefix + std::string(key);
+    if constexpr (HasFields<Member>) {
+      for (FieldHelp& row : dotted_field_help(member, name + ".")) rows.push_back(std::move(row));
+    } else {
+      rows.push_back({name, to_json(field_value(member)), std::string(help)});
+    }
+  });
+  return rows;
+}
+
 }  // namespace schatten

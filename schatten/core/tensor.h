@@ -2,6 +2,11 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <string>
+
 namespace schatten {
 using at::Tensor;
-}
+
+/// As Python and configs spell it: "float32", "bfloat16".
+std::string dtype_name(at::ScalarType dtype);
+}  // namespace schatten

@@ -1,4 +1,5 @@
 #include <ATen/ATen.h>
+#include <schatten/core/files.h>
 #include <schatten/engine/optimizer.h>
 #include <schatten/engine/tasks.h>
 
@@ -191,29 +192,39 @@ std::vector<Assignment> Optimizer::assignments() const {
   return rows;
 }
 
+namespace {
+/// "28 hidden matrices, 1 embedding"
+std::string counted(const std::map<Role, int64_t>& roles) {
+  std::string text;
+  for (const auto& [role, count] : roles) {
+    std::string noun(to_string(role));
+    if (role == Role::hidden_matrix) noun = count == 1 ? "hidden matrix" : "hidden matrices";
+    else if (role == Role::conv) noun = count == 1 ? "convolution" : "convolutions";
+    else if (count != 1) noun += role == Role::bias ? "es" : "s";
+    text += (text.empty() ? "" : ", ") + std::to_string(count) + " " + noun;
+  }
+  return text;
+}
+}  // namespace
+
 std::string Optimizer::routing_table() const {
   struct Row {
-    int64_t tensors = 0, entries = 0;
-    std::map<std::string, int64_t> roles;
+    int64_t entries = 0;
+    std::map<Role, int64_t> roles;
+    std::string decided;
   };
   std::vector<Row> rows(impl_->routes.size());
   for (const Slot& s : impl_->slots) {
     Row& row = rows[s.route];
-    ++row.tensors;
     row.entries += s.parameter.info.numel();
-    ++row.roles[std::string(to_string(s.parameter.info.role))];
+    ++row.roles[s.parameter.info.role];
+    row.decided = impl_->recipe(s).direction.decided(impl_->dtype(s));
   }
   std::string text;
   for (size_t r = 0; r < rows.size(); ++r) {
     const Route& route = impl_->routes[r];
-    text += route.match + " -> " + route.recipe.name + ", lr " + to_json(Value(route.lr)) + ": " +
-            std::to_string(rows[r].tensors) + " tensors, " + std::to_string(rows[r].entries) + " entries (";
-    bool first = true;
-    for (const auto& [role, count] : rows[r].roles) {
-      text += (first ? "" : ", ") + std::to_string(count) + " " + role;
-      first = false;
-    }
-    text += ")\n";
+    text += route.match + " -> " + route.recipe.name + ": " + counted(rows[r].roles) + " (" + format_count(rows[r].entries) +
+            " entries), lr " + to_json(Value(route.lr)) + (rows[r].decided.empty() ? "" : "; " + rows[r].decided) + "\n";
   }
   return text;
 }

@@ -19,7 +19,7 @@ Recipe htmuon(const HtmuonOptions& o) {
   check_share("htmuon", "momentum", o.momentum);
   std::vector<Stage> stages{
       ema({.beta = o.momentum, .nesterov = o.nesterov}),
-      spectral_power({.power = o.power, .method = o.method, .interval = o.interval, .poles = o.poles})};
+      spectral_power({.power = o.power, .method = o.method, .interval = o.interval, .poles = o.poles, .compute = o.compute})};
   if (o.update_norm == UpdateNorm::rms) stages.push_back(normalize_update());
   stages.push_back(scale_by_shape({o.shape}));
   return {.name = "htmuon", .direction = chain(std::move(stages)), .decay = make_decay(o.decay, o.weight_decay)};

@@ -81,6 +81,7 @@ struct HtmuonOptions {
   PowerMethod method = PowerMethod::automatic;
   double interval = 5e-3;
   int poles = 4;
+  ComputeDtype compute = ComputeDtype::automatic;
   double momentum = 0.95;
   bool nesterov = true;
   UpdateNorm update_norm = UpdateNorm::none;
@@ -92,6 +93,7 @@ struct HtmuonOptions {
     visit("method", method, "auto, svd, eigh, rational");
     visit("interval", interval, "rational: accurate above this share of the largest singular value");
     visit("poles", poles, "rational: Cholesky inverses per step");
+    visit("compute", compute, "auto (float32, float64 for float64 weights), float32, float64");
     visit("momentum", momentum, "mu in [0, 1)");
     visit("nesterov", nesterov, "look one step ahead");
     visit("update_norm", update_norm, "none (the paper's); rms: as large as Muon's update");

@@ -2,6 +2,8 @@
 #include <schatten/stages/checks.h>
 #include <schatten/stages/spectral.h>
 
+#include <cstdio>
+
 namespace schatten {
 
 namespace {
@@ -17,6 +19,10 @@ struct OrthogonalizeModel {
     const Tensor x = u.to(compute_dtype(options.compute, u.scalar_type()), false, true);
     return newton_schulz(x, iteration).to(u.scalar_type());
   }
+  std::string decided(at::ScalarType dtype) const {
+    return options.schedule + " Newton-Schulz, " + std::to_string(options.steps) + " steps in " +
+           dtype_name(compute_dtype(options.compute, dtype));
+  }
   Value to_value() const { return stage_value(name(), options); }
 };
 
@@ -26,6 +32,7 @@ struct ExactPolarModel {
   Traits traits() const { return {.locality = Locality::matrix}; }
   StateSpec state(const Bucket&) const { return {.name = name()}; }
   Tensor apply(const Tensor& u, State&, const Step&) const { return spectral_power_svd(u, 0); }
+  std::string decided(at::ScalarType dtype) const { return "polar factor by SVD in " + dtype_name(dtype); }
   Value to_value() const { return stage_value(name(), options); }
 };
 
@@ -40,12 +47,30 @@ struct SpectralPowerModel {
     if (options.method != PowerMethod::automatic) return options.method;
     return dtype == at::kDouble ? PowerMethod::svd : PowerMethod::rational;
   }
+  at::ScalarType dtype(at::ScalarType input) const {
+    return options.compute == ComputeDtype::automatic ? input : compute_dtype(options.compute, input);
+  }
   Tensor apply(const Tensor& u, State&, const Step&) const {
     if (options.power == 1) return u.clone();
-    switch (method(u.scalar_type())) {
-      case PowerMethod::svd: return spectral_power_svd(u, options.power);
-      case PowerMethod::eigh: return spectral_power_eigh(u, options.power);
-      default: return spectral_power_rational(u, rational);
+    return power_of(u.to(dtype(u.scalar_type()))).to(u.scalar_type());
+  }
+  Tensor power_of(const Tensor& x) const {
+    switch (method(x.scalar_type())) {
+      case PowerMethod::svd: return spectral_power_svd(x, options.power);
+      case PowerMethod::eigh: return spectral_power_eigh(x, options.power);
+      default: return spectral_power_rational(x, rational);
+    }
+  }
+  std::string decided(at::ScalarType input) const {
+    char head[32], bound[96];
+    std::snprintf(head, sizeof head, "power %g ", options.power);
+    std::snprintf(bound, sizeof bound, " (error <= %.2g %% above %.2g %% of sigma_max)", 100 * rational.error, 100 * options.interval);
+    const std::string in = " in " + dtype_name(dtype(input));
+    if (options.power == 1) return "power 1: the input itself";
+    switch (method(dtype(input))) {
+      case PowerMethod::svd: return head + ("by SVD" + in);
+      case PowerMethod::eigh: return head + std::string("by eigenvalues of the float64 Gram matrix");
+      default: return head + ("by " + std::to_string(options.poles) + " Cholesky inverses" + in + bound);
     }
   }
   Value to_value() const { return stage_value(name(), options); }
@@ -84,6 +109,9 @@ Stage spectral_power(const SpectralPower& o) {
     fail_usage({"spectral_power", "interval in (0, 1)", to_json(Value(o.interval)), ""});
   if (o.poles < 1 || o.poles > 12)
     fail_usage({"spectral_power", "poles from 1 to 12", std::to_string(o.poles), ""});
+  if (o.compute == ComputeDtype::bfloat16)
+    fail_usage({"spectral_power", "compute auto, float32 or float64", "bfloat16",
+                "SVD, eigenvalues and Cholesky have no bfloat16 form."});
   const bool fits = o.power < 1 && (o.method == PowerMethod::rational || o.method == PowerMethod::automatic);
   return SpectralPowerModel{o, fits ? fit_rational_power(o.power, o.interval, o.poles) : RationalPower{}};
 }

@@ -7,8 +7,8 @@
 
 namespace schatten {
 
-/// Dtype in which a spectral map is computed. `automatic`: bfloat16 where the CPU has the instructions for
-/// it (iterations only), else float32; float64 inputs stay float64.
+/// Dtype in which a spectral map is computed. `automatic`: for iterations bfloat16 where the CPU has the instructions
+/// for it, else float32; factorisations (SVD, eigenvalues, Cholesky) know no bfloat16. float64 inputs stay float64.
 enum class ComputeDtype { automatic, bfloat16, float32, float64 };
 constexpr auto enum_names(ComputeDtype) {
   return std::to_array<std::string_view>({"auto", "bfloat16", "float32", "float64"});
@@ -60,11 +60,13 @@ struct SpectralPower {
   PowerMethod method = PowerMethod::automatic;
   double interval = 5e-3;
   int poles = 4;
+  ComputeDtype compute = ComputeDtype::automatic;
   void fields(auto&& visit) {
     visit("power", power, "exponent p in [0, 1]");
     visit("method", method, "auto, svd, eigh, rational");
     visit("interval", interval, "rational: accurate above this share of the largest singular value");
     visit("poles", poles, "rational: Cholesky inverses per step");
+    visit("compute", compute, "auto (float32, float64 for float64 weights), float32, float64");
   }
 };
 Stage spectral_power(const SpectralPower& options);

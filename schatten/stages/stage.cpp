@@ -38,6 +38,12 @@ struct Chain {
     for (const Stage& s : stages) list.push_back(s.to_value());
     return Value::Table{{"chain", std::move(list)}};
   }
+  std::string decided(at::ScalarType dtype) const {
+    std::string all;
+    for (const Stage& s : stages)
+      if (const std::string one = s.decided(dtype); !one.empty()) all += (all.empty() ? "" : ", ") + one;
+    return all;
+  }
 };
 
 struct Named {
@@ -57,6 +63,7 @@ struct Named {
     table["named"] = label;
     return table;
   }
+  std::string decided(at::ScalarType dtype) const { return inner.decided(dtype); }
 };
 
 struct Identity {

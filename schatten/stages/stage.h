@@ -106,6 +106,9 @@ class Stage {
   StateSpec state(const Bucket& b) const { return self_->state(b); }
   Tensor apply(const Tensor& u, State& s, const Step& step) const { return self_->apply(u, s, step); }
   Value to_value() const { return self_->to_value(); }
+  /// What this machine and dtype make of options that leave a choice ("Newton-Schulz, 5 steps in bfloat16"); "" when there
+  /// is none. A model says so by a member decided(dtype).
+  std::string decided(at::ScalarType dtype) const { return self_->decided(dtype); }
 
  private:
   struct Concept {
@@ -115,6 +118,7 @@ class Stage {
     virtual StateSpec state(const Bucket&) const = 0;
     virtual Tensor apply(const Tensor&, State&, const Step&) const = 0;
     virtual Value to_value() const = 0;
+    virtual std::string decided(at::ScalarType) const = 0;
   };
   template <class M>
   struct Holder final : Concept {
@@ -124,6 +128,10 @@ class Stage {
     StateSpec state(const Bucket& b) const override { return model.state(b); }
     Tensor apply(const Tensor& u, State& s, const Step& t) const override { return model.apply(u, s, t); }
     Value to_value() const override { return model.to_value(); }
+    std::string decided(at::ScalarType dtype) const override {
+      if constexpr (requires { model.decided(dtype); }) return model.decided(dtype);
+      else return "";
+    }
     M model;
   };
   std::shared_ptr<const Concept> self_;

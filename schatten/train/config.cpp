@@ -73,7 +73,8 @@ RunConfig read_run_config(const Value& table) {
   complete(config.optimizer.matrix, OptimizerConfig{}.matrix);
   complete(config.optimizer.auxiliary, OptimizerConfig{}.auxiliary);
   check_ranges(config, table);
-  make_routes(config.optimizer);  // unknown recipes and bad rates are found before anything is opened
+  const auto routes = make_routes(config.optimizer);  // unknown recipes and bad rates are found before anything is opened
+  if (config.name.empty()) config.name = routes.front().recipe.name;
   return config;
 }
 

@@ -86,7 +86,7 @@ struct SpectraOptions {
 };
 
 struct RunConfig {
-  std::string name = "run";
+  std::string name;     // default: the matrix recipe's
   int64_t seed = 1;
   std::string run_dir;  // default: runs/<name>-<hash of the config>
   ModelOptions model;
@@ -96,7 +96,7 @@ struct RunConfig {
   TrainOptions train;
   SpectraOptions spectra;
   void fields(auto&& visit) {
-    visit("name", name, "label in tables and figures");
+    visit("name", name, "label in tables and figures (default: the recipe of the matrices)");
     visit("seed", seed, "of initial weights and data order");
     visit("run_dir", run_dir, "where results go (default runs/NAME-HASH)");
     visit("model", model, "");

@@ -14,10 +14,12 @@ bool has_field(const std::vector<FieldHelp>& options, std::string_view name) {
 /// Where a recipe has a spectral iteration and says nothing of its dtype, the config's `compute` holds.
 Value with_compute(const Value& table, const std::string& compute) {
   const Value* name = table.find("recipe");
-  if (compute == "auto" || !name || !has_field(recipe_info(*name).options, "polar")) return table;
+  if (compute == "auto" || !name) return table;
+  const auto& options = recipe_info(*name).options;
   Value copy = table;
-  Value& polar = copy["polar"];
-  if (!polar.is_table() || !polar.find("compute")) polar["compute"] = compute;
+  if (has_field(options, "compute") && !table.find("compute")) copy["compute"] = compute;
+  if (has_field(options, "polar"))
+    if (Value& polar = copy["polar"]; !polar.is_table() || !polar.find("compute")) polar["compute"] = compute;
   return copy;
 }
 
@@ -28,6 +30,8 @@ std::vector<Route> make_routes(const OptimizerConfig& config) {
   read_field(Value(config.compute), "optimizer", "compute", compute);
   std::vector<Route> routes;
   if (!config.routes.is_null()) {
+    if (config.routes.as_array().empty())
+      fail_usage({"optimizer.routes", "at least one rule", "none", "Leave it out to use optimizer.matrix and optimizer.auxiliary."});
     for (const Value& table : config.routes.as_array()) routes.push_back(make_route(with_compute(table, config.compute)));
     return routes;
   }

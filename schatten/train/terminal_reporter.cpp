@@ -16,14 +16,6 @@ namespace {
 
 std::string text_of(const Value& v) { return v.is_string() ? v.as_string() : to_json(v); }
 
-/// "muon" and what is said of it: "power 0.125, lr 2.00e-2".
-std::string described(const Value& table) {
-  std::string text;
-  for (const auto& [key, value] : table.as_table())
-    if (key != "recipe" && !value.is_table()) text += (text.empty() ? "" : ", ") + key + " " + text_of(value);
-  return text;
-}
-
 std::string percent(double share) {
   char text[16];
   std::snprintf(text, sizeof text, "%.0f %%", 100 * share);
@@ -43,14 +35,12 @@ class TerminalReporter final : public Reporter {
     std::istringstream routes(s.at("routing").as_string());
     bool first = true;
     for (std::string route; std::getline(routes, route); first = false) row(first ? "optimizer" : "", route);
-    row("", "matrix: " + described(config_.optimizer.matrix));
     row("memory", "weights " + bytes(s, "weight_bytes") + ", gradients " + bytes(s, "gradient_bytes") + ", state " +
                       bytes(s, "state_bytes") + " (activations come on top)");
     const Value e = describe_environment();
-    row("compute", text_of(e.at("threads")) + " threads, weights " + s.at("dtype").as_string() + ", Newton-Schulz in " +
-                       (config_.optimizer.compute != "auto" ? config_.optimizer.compute
-                        : e.at("bfloat16").as_bool()        ? "bfloat16 (the CPU multiplies it)"
-                                                            : "float32 (no bfloat16 instructions)"));
+    const int64_t threads = e.at("threads").as_integer();
+    row("compute", std::to_string(threads) + (threads == 1 ? " thread, " : " threads, ") + "weights in " + s.at("dtype").as_string() +
+                       (e.at("bfloat16").as_bool() ? ", bfloat16 instructions found" : ", no bfloat16 instructions"));
     row("data", format_count(s.at("train_tokens").as_integer()) + " train / " +
                     format_count(s.at("validation_tokens").as_integer()) + " validation tokens, batches of " +
                     text_of(s.at("batch")) + " x " + text_of(s.at("context")) + ", seed " + text_of(s.at("seed")));

@@ -155,7 +155,7 @@ TEST(Identity, AnyTorchModuleSteps) {
   opt.zero_grad();
   EXPECT_FALSE(at::equal(layer->weight, before));
   EXPECT_FALSE(layer->weight.grad().defined());
-  EXPECT_NE(opt.routing_table().find("hidden_matrix -> muon"), std::string::npos);
+  EXPECT_NE(opt.routing_table().find("hidden_matrix -> muon: 1 hidden matrix (24 entries), lr 0.02; quintic Newton-Schulz, 5 steps in "), std::string::npos);
 }
 
 TEST(Routing, NamesWhatHasNoRuleAndWhatHasNoParameter) {
