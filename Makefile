@@ -2,7 +2,7 @@
 PYTHON ?= python3
 SETUP = $(PYTHON) tools/setup.py
 
-.PHONY: demo test build sanitize bench format lint picture clean
+.PHONY: demo test build sanitize bench format lint readme clean
 demo:      ; @$(SETUP) demo
 test:      ; @$(SETUP) test
 build:     ; @$(SETUP) build
@@ -10,6 +10,6 @@ sanitize:  ; @$(SETUP) sanitize
 bench:     ; @$(SETUP) bench
 format:    ; clang-format -i $$(git ls-files '*.h' '*.cpp')
 lint:      ; @$(SETUP) lint
-# The README's picture, after `make demo`; needs Chromium.
-picture:   ; chromium --headless --no-sandbox --hide-scrollbars --window-size=1160,1290 --screenshot=docs/first_look.png "file://$(CURDIR)/runs/first_look/report.html"
+# What the README shows: the recipe table, the demo's output and its report's picture (after `make demo`; needs Chromium).
+readme:    ; @$(PYTHON) tools/refresh_readme.py
 clean:     ; rm -rf build build-sanitize

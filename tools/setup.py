@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
+from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -41,8 +42,8 @@ def say(text: str) -> None:
     print(f"setup: {text}", flush=True)
 
 
-def run(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, text=True, check=False, **options)  # type: ignore[call-overload]
+def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, text=True, check=False, **options)
 
 
 def output_of(command: list[str]) -> str | None:
@@ -53,7 +54,7 @@ def output_of(command: list[str]) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def must(who: str, command: list[str], way_out: str, **options: object) -> None:
+def must(who: str, command: list[str], way_out: str, **options: Any) -> None:
     code = run(command, **options).returncode
     if code != 0:
         raise Trouble(who, "success", f"exit code {code} from: {' '.join(command[:6])}", way_out)
@@ -266,12 +267,17 @@ def build() -> None:
 
 
 def sanitize() -> None:
-    folder = ROOT / "build-sanitize"
-    prepare(tests=True, targets=["test_law", "test_core", "test_data"], folder=folder, options=["-DSCHATTEN_SANITIZE=ON"])
+    folder, way_out = ROOT / "build-sanitize", "The report above names the place."
+    areas = ["law", "identity", "core", "data", "engine", "train"]
+    targets = ["schatten", *(f"test_{area}" for area in areas)]
+    python = prepare(tests=True, targets=targets, folder=folder, options=["-DSCHATTEN_SANITIZE=ON"])
     # torch's own start-up allocations are not ours to judge: leaks off, everything else on.
     os.environ["ASAN_OPTIONS"] = "detect_leaks=0:alloc_dealloc_mismatch=0"
-    for name in ("test_law", "test_core", "test_data"):
-        must("sanitize", [str(folder / "tests" / name), "--gtest_brief=1"], "The report above names the place.")
+    os.environ["UBSAN_OPTIONS"] = "print_stacktrace=1"
+    for area in areas:
+        must("sanitize", [str(folder / "tests" / f"test_{area}"), "--gtest_brief=1"], way_out)
+    environment = {**os.environ, "SCHATTEN_CLI": str(folder / "schatten"), "SCHATTEN_SOURCE_DIR": str(ROOT)}
+    must("sanitize", [str(python), "-m", "pytest", "-q", str(ROOT / "tests/cli/test_bad_input.py")], way_out, env=environment)
 
 
 def bench() -> None:

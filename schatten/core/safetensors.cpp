@@ -95,6 +95,7 @@ class Reader {
     for (const Entry& entry : entries_)
       file.tensors.emplace_back(entry.name, with_data ? read_tensor(entry) : meta(entry));
     file.metadata = std::move(metadata_);
+    file.origin = path_.string();
     return file;
   }
 
@@ -306,7 +307,7 @@ const Tensor* TensorFile::find(const std::string& name) const {
 
 const Tensor& TensorFile::at(const std::string& name) const {
   if (const Tensor* tensor = find(name)) return *tensor;
-  fail({"safetensors", "a tensor " + in_quotes(name), std::to_string(tensors.size()) + " others",
+  fail({who("safetensors"), "a tensor " + in_quotes(name), std::to_string(tensors.size()) + " others",
         name_not_found(*this, name)});
 }
 

@@ -13,7 +13,10 @@ namespace schatten {
 struct TensorFile {
   std::vector<std::pair<std::string, Tensor>> tensors;  // in the order of the file's data
   std::map<std::string, std::string> metadata;
+  std::string origin{};  // the file that it was read from; empty when made in code
 
+  /// `origin`, or `otherwise`: who an error is about.
+  std::string who(std::string otherwise) const { return origin.empty() ? std::move(otherwise) : origin; }
   const Tensor* find(const std::string& name) const;
   /// Throws an Error that names the nearest tensor when absent.
   const Tensor& at(const std::string& name) const;

@@ -255,11 +255,11 @@ void Optimizer::load_state(const TensorFile& file) {
   const auto take = [&](const std::string& path, const Tensor& into) {
     const Tensor* found = file.find(path);
     if (!found)
-      fail({"optimizer state", "'" + path + "'", "none among " + std::to_string(file.tensors.size()) + " tensors",
+      fail({file.who("optimizer state"), "'" + path + "'", "none among " + std::to_string(file.tensors.size()) + " tensors",
             "The checkpoint belongs to another model or recipe."});
     const Tensor& from = *found;
     if (from.sizes() != into.sizes() || from.scalar_type() != into.scalar_type())
-      fail({"optimizer state", "'" + path + "' as " + c10::str(c10::toString(into.scalar_type()), into.sizes()),
+      fail({file.who("optimizer state"), "'" + path + "' as " + c10::str(c10::toString(into.scalar_type()), into.sizes()),
             c10::str(c10::toString(from.scalar_type()), from.sizes()),
             "The checkpoint belongs to another model or recipe."});
     copies.emplace_back(into, from);
@@ -272,7 +272,7 @@ void Optimizer::load_state(const TensorFile& file) {
     take(s.parameter.info.name + "/step", steps.back());
   }
   if (file.tensors.size() != copies.size())
-    fail({"optimizer state", std::to_string(copies.size()) + " tensors", std::to_string(file.tensors.size()),
+    fail({file.who("optimizer state"), std::to_string(copies.size()) + " tensors", std::to_string(file.tensors.size()),
           "The checkpoint belongs to another model or recipe."});
   for (auto& [into, from] : copies) into.copy_(from);
   for (size_t i = 0; i < steps.size(); ++i) impl_->slots[i].steps = steps[i].item<int64_t>();

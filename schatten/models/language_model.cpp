@@ -179,7 +179,7 @@ void LanguageModel::load_weights(const TensorFile& file) {
   const auto views = stored_views();
   const Matching matching = match(views, file, architecture().tied);
   if (!matching.mismatch.none()) {
-    fail({"weights", "those of a " + describe(architecture()), matching.mismatch.to_string(),
+    fail({file.who("weights"), "the weights of a " + describe(architecture()), matching.mismatch.to_string(),
           way_out(matching.mismatch, architecture().tied)});
   }
   for (size_t i = 0; i < views.size(); ++i) views[i].second.copy_(matching.values[i]);

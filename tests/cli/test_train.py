@@ -86,7 +86,7 @@ def test_spectra_do_not_change_the_run(run, tiny, tmp_path):
 
 @pytest.mark.parametrize("recipe", ["muon", "htmuon", "adamw"])
 def test_sigkill_at_random_moments_then_resume_is_bit_identical(run, tiny, tmp_path, recipe):
-    matrix = '{recipe="%s",lr=0.01}' % recipe
+    matrix = f'{{recipe="{recipe}",lr=0.01}}'
     words = tiny(train__steps=120, train__checkpoint_every=7, train__sample_every=25, spectra__every=30,
                  train__test="true", optimizer__matrix=matrix)  # fmt: skip
     began = time.monotonic()
