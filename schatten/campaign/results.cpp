@@ -325,7 +325,7 @@ std::string format_results(const Value& results, int width) {
   std::string text;
   for (const auto& row : rows) {
     std::string line;
-    for (size_t i = 0; i < row.size() && line.size() + widths[i] + 2 <= static_cast<size_t>(width); ++i)
+    for (size_t i = 0; i < row.size() && display_width(line) + widths[i] + 2 <= static_cast<size_t>(width); ++i)
       line += (i ? "  " : "") + pad(row[i], widths[i]);
     text += line.substr(0, line.find_last_not_of(' ') + 1) + "\n";
   }

@@ -111,7 +111,7 @@ Value to_value(const SpectralSummary& s, int points) {
   const auto r = static_cast<double>(s.singular_values.size());
   int64_t last = 0;
   for (int i = 0; i < points && r > 0; ++i) {
-    const auto rank = static_cast<int64_t>(std::llround(std::pow(r, static_cast<double>(i) / (points - 1))));
+    const auto rank = static_cast<int64_t>(std::llround(std::pow(r, static_cast<double>(i) / std::max(points - 1, 1))));
     if (rank == last) continue;
     last = rank;
     ranks.push_back(rank);

@@ -49,7 +49,8 @@ Tensor quintic_step(const Tensor& x, const std::array<double, 3>& abc, QuinticRo
 
 Tensor normalized(const Tensor& x, const NewtonSchulzOptions& o) {
   const Tensor norm = at::linalg_vector_norm(x, 2, at::IntArrayRef({-2, -1}), true) * o.schedule.norm_margin;
-  return x / (o.eps_mode == EpsMode::add ? norm + o.eps : norm.clamp_min(o.eps));
+  const Tensor divisor = o.eps_mode == EpsMode::add ? norm + o.eps : norm.clamp_min(o.eps);
+  return x / (o.eps > 0 ? divisor : divisor.masked_fill(divisor == 0, 1));  // zero maps to zero without an eps, too
 }
 
 }  // namespace

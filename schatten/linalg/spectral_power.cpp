@@ -1,4 +1,5 @@
 #include <ATen/ATen.h>
+#include <schatten/core/rng.h>
 #include <schatten/linalg/spectral_map.h>
 #include <schatten/linalg/spectral_power.h>
 #include <schatten/linalg/svd_impl.h>
@@ -33,7 +34,9 @@ Tensor power_by_eigh(const Tensor& x, double power) {
 /// An upper estimate of the largest eigenvalue: power iteration from a fixed start, times 1.02.
 /// q is monotone and bounded above 1, so an estimate some per cent low does no harm.
 double largest_eigenvalue(const Tensor& gram) {
-  Tensor v = gram.diagonal().abs().add(gram.abs().mean()).unsqueeze(1);
+  // Irregular, or the leading eigenvector of an evenly built matrix (equal rows, zero column sums) is never met.
+  const Tensor noise = Rng(0).of("power iteration").normal({gram.size(0)}, at::kFloat).to(gram.options());
+  Tensor v = gram.diagonal().abs().add(gram.abs().mean()).mul(noise.mul(0.2).add(1)).unsqueeze(1);
   double estimate = 0;
   for (int i = 0; i < 7; ++i) {
     const double norm = at::linalg_vector_norm(v).item<double>();
@@ -54,7 +57,7 @@ bool add_shifted_inverse(Tensor& sum, const Tensor& gram, double shift, double w
       sum.add_(at::cholesky_inverse(factor), weight);
       return true;
     }
-    if (report) ++report->shift_raises;
+    if (report && attempt < 3) ++report->shift_raises;
   }
   return false;
 }
