@@ -4,6 +4,7 @@
 
 #include <c10/core/ScalarType.h>
 
+#include <cstdlib>
 #include <iostream>
 
 #include "cli/commands.h"
@@ -18,6 +19,12 @@ std::string joined(const Value& list) {
   return text.empty() ? "none" : text;
 }
 
+/// How long libgomp's threads spin at a barrier before they sleep (main.cpp sets it).
+std::string barrier_wait() {
+  const char* spins = std::getenv("GOMP_SPINCOUNT");
+  return spins ? std::string(", asleep after ") + spins + " turns at a barrier" : "";
+}
+
 void print(const Value& e) {
   const bool half = e.at("bfloat16").as_bool();
   const size_t runtimes = e.at("openmp").as_array().size();
@@ -26,7 +33,7 @@ void print(const Value& e) {
             << "cpu           " << e.at("cpu").as_string() << "\n"
             << "instructions  " << joined(e.at("instructions")) << "\n"
             << "bfloat16      " << (half ? "multiplied by the CPU" : "no instructions: would be emulated, slowly") << "\n"
-            << "threads       " << e.at("threads").as_integer() << "\n"
+            << "threads       " << e.at("threads").as_integer() << barrier_wait() << "\n"
             << "openmp        " << joined(e.at("openmp"))
             << (runtimes > 1 ? "   WARNING: two runtimes in one process fight over the cores" : "") << "\n"
             << "memory        " << format_bytes(e.at("memory_bytes").as_integer()) << "\n"

@@ -1,6 +1,8 @@
 #include <schatten/core/error.h>
 #include <schatten/train/environment.h>
 
+#include <unistd.h>
+
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
@@ -15,6 +17,14 @@ std::atomic<bool> stop_requested{false};
 
 void on_interrupt(int signal) {
   if (stop_requested.exchange(true)) std::_Exit(128 + signal);  // the second Ctrl-C means it
+}
+
+/// libgomp reads its settings when it is loaded, so they are set for a second start of this program. By default its threads
+/// spin for milliseconds at every barrier, which costs ten times the run as soon as anything else wants a core.
+void start_again_with_patient_threads(char** argv) {
+  if (std::getenv("OMP_WAIT_POLICY") || std::getenv("GOMP_SPINCOUNT")) return;
+  ::setenv("GOMP_SPINCOUNT", "1000", 0);
+  ::execv("/proc/self/exe", argv);  // where that is not to be had the run is slower, not wrong
 }
 
 int run(int argc, char** argv) {
@@ -50,6 +60,7 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  start_again_with_patient_threads(argv);
   std::signal(SIGINT, on_interrupt);
   std::signal(SIGTERM, on_interrupt);
   std::signal(SIGPIPE, SIG_IGN);

@@ -258,7 +258,8 @@ def test() -> None:
 
 def demo() -> None:
     prepare(tests=False, targets=["schatten"])
-    code = run([str(BUILD / "schatten"), "campaign", "examples/first_look.toml"], cwd=ROOT).returncode
+    jobs = str(os.cpu_count() or 1)  # one thread each: small models share badly, and nothing waits for a busy neighbour
+    code = run([str(BUILD / "schatten"), "campaign", "examples/first_look.toml", "--jobs", jobs], cwd=ROOT).returncode
     sys.exit(code)
 
 
@@ -281,7 +282,7 @@ def sanitize() -> None:
 
 
 def bench() -> None:
-    python = prepare(tests=True, targets=["all"], options=["-DSCHATTEN_BENCH=ON"])
+    python = prepare(tests=True, targets=["schatten", "schatten_bench"], options=["-DSCHATTEN_BENCH=ON"])
     must("bench", [str(python), "bench/run.py"], "See above.", cwd=ROOT)
 
 

@@ -27,6 +27,12 @@ void check_seeds(const CampaignConfig& c) {
   }
 }
 
+/// What a name becomes as a folder: other characters would leave the campaign's directory, or the file system's rules.
+std::string as_folder(std::string name) {
+  std::replace_if(name.begin(), name.end(), [](unsigned char c) { return !std::isalnum(c) && !std::strchr("=,.-_+", c); }, '_');
+  return name;
+}
+
 void check_grid(const Competitor& c) {
   size_t points = 1;
   for (const auto& [key, values] : c.grid.as_table()) {
@@ -37,12 +43,18 @@ void check_grid(const Competitor& c) {
     if (points > kMostPoints)
       fail_usage({"grid of " + c.name, "at most " + std::to_string(kMostPoints) + " points", "more", "Tune fewer keys at a time."});
   }
+  std::set<std::string> folders;
+  for (const Point& p : expand_grid(c.grid))
+    if (!folders.insert(point_name(p)).second)
+      fail_usage({"grid of " + c.name, "points with a folder name each", "'" + point_name(p) + "' twice", "A value stands there twice, or differs in signs only."});
 }
 
 void check_optimizers(const CampaignConfig& c) {
   std::vector<std::string> names;
   for (const Competitor& o : c.optimizer) {
     if (o.name.empty()) fail_usage({"campaign", "a name for every [[optimizer]]", "none", ""});
+    if (o.name != as_folder(o.name) || o.name.find_first_not_of('.') == std::string::npos)
+      fail_usage({"campaign", "optimizer names of letters, digits and =,.-_+ (they name folders)", "'" + o.name + "'", ""});
     if (std::find(names.begin(), names.end(), o.name) != names.end())
       fail_usage({"campaign", "every optimizer's name once", "'" + o.name + "' twice", ""});
     names.push_back(o.name);
@@ -91,8 +103,7 @@ std::string point_name(const Point& point) {
     name += (name.empty() ? "" : ",") + key.substr(before == std::string::npos ? 0 : before + 1) + "=" +
             (value.is_string() ? value.as_string() : to_json(value));
   }
-  std::replace_if(name.begin(), name.end(), [](unsigned char c) { return !std::isalnum(c) && !std::strchr("=,.-_+", c); }, '_');
-  return name.empty() ? "default" : name;
+  return name.empty() ? "default" : as_folder(name);
 }
 
 PlannedRun plan_run(const CampaignConfig& campaign, const Competitor& competitor, const Point& point, int64_t seed, Phase phase) {

@@ -2,7 +2,7 @@
 #include <schatten/core/error.h>
 
 #include <fcntl.h>
-#include <spawn.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -14,28 +14,44 @@
 namespace schatten {
 
 namespace {
+
 int exit_code(int status) { return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status); }
+
+/// Between fork and exec: nothing here may allocate. Comes back only when it failed, with errno set.
+void become(char* const* words, const char* log, pid_t parent) {
+  ::setpgid(0, 0);  // a group of its own: Ctrl-C reaches the children through us, once
+  // Without us nobody would stop it, and the same command, given again, would meet it in its run directory.
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (::getppid() != parent) ::_exit(128 + SIGKILL);
+  const int in = ::open("/dev/null", O_RDONLY), out = ::open(log, O_WRONLY | O_CREAT | O_TRUNC, 0666);
+  if (in < 0 || out < 0) return;
+  ::dup2(in, STDIN_FILENO);
+  ::dup2(out, STDOUT_FILENO);
+  ::dup2(out, STDERR_FILENO);
+  ::execv(words[0], words);
+}
+
 }  // namespace
 
 Process::Process(const std::vector<std::string>& words, const std::filesystem::path& log) {
   std::vector<char*> arguments;
   for (const std::string& w : words) arguments.push_back(const_cast<char*>(w.c_str()));
   arguments.push_back(nullptr);
-  posix_spawn_file_actions_t actions;
-  posix_spawn_file_actions_init(&actions);
-  posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-  posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, log.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666);
-  posix_spawn_file_actions_adddup2(&actions, STDOUT_FILENO, STDERR_FILENO);
-  posix_spawnattr_t attributes;  // a group of its own: Ctrl-C reaches the children through us, once
-  posix_spawnattr_init(&attributes);
-  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
-  const int error = ::posix_spawn(&pid_, words[0].c_str(), &actions, &attributes, arguments.data(), environ);
-  posix_spawnattr_destroy(&attributes);
-  posix_spawn_file_actions_destroy(&actions);
-  if (error != 0) {
-    pid_ = -1;
-    fail({words[0], "to be started", std::strerror(error), ""});
+  int ends[2];  // closed by exec; what comes through is the reason why there was none
+  if (::pipe2(ends, O_CLOEXEC) != 0) fail({words[0], "to be started", std::strerror(errno), ""});
+  const pid_t parent = ::getpid();
+  pid_ = ::fork();
+  if (pid_ == 0) {
+    become(arguments.data(), log.c_str(), parent);
+    const int reason = errno;
+    static_cast<void>(!::write(ends[1], &reason, sizeof reason));
+    ::_exit(127);
   }
+  int error = pid_ < 0 ? errno : 0;
+  ::close(ends[1]);
+  if (pid_ > 0 && ::read(ends[0], &error, sizeof error) > 0) wait();
+  ::close(ends[0]);
+  if (error != 0) fail({words[0], "to be started", std::strerror(error), ""});
 }
 
 Process::Process(Process&& other) noexcept : pid_(std::exchange(other.pid_, -1)) {}

@@ -11,7 +11,7 @@ namespace schatten {
 
 class Process {
  public:
-  /// Starts `words` with stdout and stderr in `log`; throws Error when it cannot be started.
+  /// Starts `words` with stdout and stderr in `log`; throws Error when it cannot be started. It dies with us.
   Process(const std::vector<std::string>& words, const std::filesystem::path& log);
   Process(Process&& other) noexcept;
   Process& operator=(Process&& other) noexcept;

@@ -77,8 +77,8 @@ void CampaignProgress::draw(const std::vector<const PlannedRun*>& running, int64
   for (const PlannedRun* run : running)
     share_[run->run_dir.string()] = std::min(0.999, static_cast<double>(step_reached(run->run_dir)) / static_cast<double>(steps));
   const auto width = static_cast<size_t>(terminal_width(stdout)) - 1;
-  std::vector<std::string> lines{name_ + "   " + title_ + "   " + std::to_string(done_) + "/" + std::to_string(planned_) + " done, " +
-                                 std::to_string(diverged_) + " diverged, eta " + format_duration(eta())};
+  std::vector<std::string> lines{name_ + "   " + std::to_string(done_) + "/" + std::to_string(planned_) + " done, " +
+                                 std::to_string(diverged_) + " diverged, eta " + format_duration(eta()) + "   " + title_};
   std::string optimizer;
   for (const PlannedRun& run : runs_) {
     std::string cell = run.phase == Phase::tune ? point_name(run.point) : "seed " + std::to_string(run.seed);

@@ -94,8 +94,10 @@ void Runner::finished(const PlannedRun& run, bool skipped) {
 void Runner::report_failure(const PlannedRun& run, int code) {
   ++failed_;
   const std::string log = read_file(beside(run, ".log"));
-  progress_.print("failed (exit code " + std::to_string(code) + "): " + run.run_dir.string() + "\n  " +
-                  log.substr(log.size() > 400 ? log.size() - 400 : 0));
+  const std::string text = "failed (exit code " + std::to_string(code) + "): " + run.run_dir.string() + "\n  " +
+                           log.substr(log.size() > 400 ? log.size() - 400 : 0);
+  if (options_.json) std::cerr << text << std::endl;
+  else progress_.print(text);
 }
 
 void Runner::collect(std::vector<Running>& running) {

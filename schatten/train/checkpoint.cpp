@@ -98,6 +98,7 @@ Checkpoint load_checkpoint(const fs::path& folder) {
   c.step = c.state.integer_or("step", 0);
   c.model = load_safetensors(folder / "model.safetensors");
   c.optimizer = load_safetensors(folder / "optimizer.safetensors");
+  c.model_config = parse_json(read_file(folder / "config.json"), (folder / "config.json").string());
   return c;
 }
 

@@ -14,7 +14,9 @@ double global_gradient_norm(const std::vector<Parameter>& parameters) {
     const Tensor& grad = parameters[i].tensor.grad();
     if (!grad.defined()) continue;
     tasks.push_back({static_cast<double>(grad.numel()), [&squares, grad, i] {
-                       const double norm = at::linalg_vector_norm(grad).item<double>();
+                       // A sum in bfloat16 would be right to three digits only.
+                       const at::ScalarType wide = grad.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+                       const double norm = at::linalg_vector_norm(grad, 2, c10::nullopt, false, wide).item<double>();
                        squares[i] = norm * norm;
                      }});
   }

@@ -49,10 +49,11 @@ void LogFile::sync() const {
 std::vector<Value> read_jsonl(const std::filesystem::path& path) {
   const std::string text = read_file(path);
   std::vector<Value> records;
-  for (size_t at = 0; at < text.size();) {
+  int64_t line = 1;
+  for (size_t at = 0; at < text.size(); ++line) {
     const size_t end = text.find('\n', at);
     if (end == std::string::npos) break;  // a torn last line: the writer was killed
-    const std::string where = path.string() + ", line " + std::to_string(records.size() + 1);
+    const std::string where = path.string() + ", line " + std::to_string(line);
     if (end > at) records.push_back(parse_json(std::string_view(text).substr(at, end - at), where));
     at = end + 1;
   }

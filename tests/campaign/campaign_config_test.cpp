@@ -62,6 +62,13 @@ TEST(CampaignConfig, NeedsAnOptimizerWithAName) {
       says("[[optimizer]]\nname = \"a\"\n[[optimizer]]\nname = \"a\"", {"name once", "'a' twice"}));
 }
 
+TEST(CampaignConfig, NamesAndPointsAreFoldersOfTheirOwn) {
+  for (const char* name : {"../x", "a/b", "a b", ".."})
+    EXPECT_TRUE(says("[[optimizer]]\nname = \"" + std::string(name) + "\"", {"letters, digits", name}));
+  EXPECT_TRUE(says("[[optimizer]]\nname = \"a\"\ngrid.name = [\"x y\", \"x_y\"]", {"a folder name each", "x_y"}));
+  EXPECT_TRUE(says("[[optimizer]]\nname = \"a\"\ngrid.\"train.clip\" = [1.0, 1.0]", {"a folder name each"}));
+}
+
 TEST(CampaignConfig, SeedsAreThereAndNeverUsedTwice) {
   EXPECT_TRUE(says("tuning_seeds = []\n" + kOptimizers, {"at least one seed"}));
   EXPECT_TRUE(says("final_seeds = []\n" + kOptimizers, {"at least one seed"}));

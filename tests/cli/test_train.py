@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
+import pty
 import random
 import signal
 import subprocess
@@ -174,10 +176,14 @@ def test_sample_is_text_that_begins_with_the_prompt(run, tiny):
     assert first.returncode == 0 and first.stdout.startswith("line") and first.stdout == second.stdout
 
 
-def test_a_live_line_on_a_terminal(tiny, tmp_path):
-    import os
-    import pty
+def test_threads_are_patient_unless_told_otherwise(run):
+    plain = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    assert "asleep after 1000 turns" in run("doctor", env=plain).stdout
+    assert "asleep after 77 turns" in run("doctor", env={**plain, "GOMP_SPINCOUNT": "77"}).stdout
+    assert "asleep" not in run("doctor", env={**plain, "OMP_WAIT_POLICY": "active"}).stdout
 
+
+def test_a_live_line_on_a_terminal(tiny, tmp_path):
     parent, child = pty.openpty()
     process = subprocess.Popen([CLI, *tiny(train__steps=60), "--run-dir", "out"], cwd=tmp_path, stdout=child, stderr=child,
                                env={**os.environ, "COLUMNS": "60"})  # fmt: skip

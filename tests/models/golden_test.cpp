@@ -1,8 +1,8 @@
 // Parity with transformers: logits, loss, gradients and ten training steps.
+#include <support/golden_models.h>
+
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
-#include <filesystem>
 #include <iostream>
 #include <string>
 #include <utility>
@@ -13,96 +13,22 @@
 namespace schatten::test {
 namespace {
 
-namespace fs = std::filesystem;
-
 struct Tolerance {
   double output, gradient, training;
 };
 constexpr Tolerance float32_tolerance{2e-5, 1e-4, 1e-4};
 
-struct Case {
-  std::string name, kind;
-  Value config;
-  TensorFile file;
+using testing::golden_files;
+using testing::golden_loss;
+using testing::golden_models;
+using testing::GoldenModel;
+using testing::is_known;
+using testing::kind_of;
+using testing::make_golden_model;
 
-  Tolerance float64_tolerance() const {
-    const double rtol = std::stod(file.metadata.at("rtol"));
-    return {rtol, rtol, 1e-8};
-  }
-  double atol() const { return std::stod(file.metadata.at("atol")); }
-};
+Tolerance float64_tolerance(const GoldenModel& m) { return {m.rtol(), m.rtol(), 1e-8}; }
 
-fs::path golden_folder() {
-  const char* given = std::getenv("SCHATTEN_GOLDEN");
-  return fs::path(given != nullptr ? given : SCHATTEN_TEST_GOLDEN_DIR) / "models";
-}
-
-std::string kind_of(const TensorFile& file) {
-  const auto config = file.metadata.find("config");
-  if (config == file.metadata.end()) return "";
-  return parse_json(config->second).string_or("kind", "");
-}
-
-bool is_known(const std::string& kind) { return kind == "llama" || kind == "gpt2"; }
-
-std::vector<fs::path> golden_files() {
-  std::vector<fs::path> paths;
-  for (const auto& entry : fs::directory_iterator(golden_folder())) {
-    if (entry.path().extension() == ".safetensors") paths.push_back(entry.path());
-  }
-  std::sort(paths.begin(), paths.end());
-  return paths;
-}
-
-std::vector<Case> golden_cases() {
-  std::vector<Case> cases;
-  for (const fs::path& path : golden_files()) {
-    const std::string kind = kind_of(load_safetensors_header(path));
-    if (!is_known(kind)) continue;
-    TensorFile file = load_safetensors(path);
-    Value config = parse_json(file.metadata.at("config"));
-    cases.push_back({path.stem().string(), kind, std::move(config), std::move(file)});
-  }
-  return cases;
-}
-
-Architecture architecture_of(const Case& c) {
-  const int64_t width = c.config.at("d").as_integer(), heads = c.config.at("heads").as_integer();
-  return {.kind = c.kind == "gpt2" ? "gpt" : c.kind,
-          .layers = c.config.at("layers").as_integer(),
-          .width = width,
-          .heads = heads,
-          .kv_heads = c.config.integer_or("kv_heads", heads),
-          .ffn = c.config.integer_or("ffn", 4 * width),
-          .context = c.config.integer_or("n_positions", c.config.at("seq").as_integer()),
-          .vocab = c.config.at("vocab").as_integer(),
-          .tied = c.kind == "gpt2",
-          .norm_eps = c.config.at("eps").as_real(),
-          .rope_base = c.config.real_or("rope_base", 10000)};
-}
-
-TensorFile under(const TensorFile& file, const std::string& prefix) {
-  TensorFile part;
-  for (const auto& [name, tensor] : file.tensors) {
-    if (name.starts_with(prefix)) part.tensors.emplace_back(name.substr(prefix.size()), tensor);
-  }
-  return part;
-}
-
-std::unique_ptr<LanguageModel> golden_model(const Case& c, at::ScalarType dtype) {
-  auto model = make_model(architecture_of(c), dtype, Rng(0));
-  model->load_weights(under(c.file, "w."));
-  return model;
-}
-
-/// The loss is over B * (T - 1): each position predicts the next token.
-Tensor golden_loss(const LanguageModel& model, const Case& c) {
-  const Tensor& tokens = c.file.at("in.tokens");
-  const int64_t length = tokens.size(1) - 1;
-  return model.loss(tokens.narrow(1, 0, length), tokens.narrow(1, 1, length));
-}
-
-void check_gradients(const LanguageModel& model, const Case& c, double rtol) {
+void check_gradients(const LanguageModel& model, const GoldenModel& c, double rtol) {
   for (const auto& [info, tensor] : model.parameters()) {
     const Tensor& stored = c.file.at("grad." + info.name);
     const bool conv1d = c.kind == "gpt2" && info.role == Role::hidden_matrix;
@@ -110,9 +36,9 @@ void check_gradients(const LanguageModel& model, const Case& c, double rtol) {
   }
 }
 
-void check_once(const Case& c, at::ScalarType dtype, const Tolerance& tolerance) {
+void check_once(const GoldenModel& c, at::ScalarType dtype, const Tolerance& tolerance) {
   SCOPED_TRACE(c.name);
-  const auto model = golden_model(c, dtype);
+  const auto model = make_golden_model(c, dtype);
   expect_close(model->logits(c.file.at("in.tokens")), c.file.at("out.logits"), tolerance.output,
                c.atol(), "logits");
   const Tensor loss = golden_loss(*model, c);
@@ -162,10 +88,10 @@ struct PlainAdamW {
   }
 };
 
-void check_training(const Case& c, at::ScalarType dtype, double rtol) {
+void check_training(const GoldenModel& c, at::ScalarType dtype, double rtol) {
   SCOPED_TRACE(c.name);
   const Value& train = c.config.at("train");
-  const auto model = golden_model(c, dtype);
+  const auto model = make_golden_model(c, dtype);
   PlainAdamW adamw(train);
   std::vector<double> losses, norms;
   for (int64_t i = 0; i < train.at("steps").as_integer(); ++i) {
@@ -184,7 +110,7 @@ void check_training(const Case& c, at::ScalarType dtype, double rtol) {
 TEST(GoldenModels, EveryKnownCaseIsFound) {
   int known = 0;
   std::string unclaimed;
-  for (const fs::path& path : golden_files()) {
+  for (const auto& path : golden_files("models")) {
     const std::string kind = kind_of(load_safetensors_header(path));
     if (is_known(kind)) {
       ++known;
@@ -199,17 +125,17 @@ TEST(GoldenModels, EveryKnownCaseIsFound) {
 }
 
 TEST(GoldenModels, Float64) {
-  for (const Case& c : golden_cases()) check_once(c, at::kDouble, c.float64_tolerance());
+  for (const GoldenModel& c : golden_models()) check_once(c, at::kDouble, float64_tolerance(c));
 }
 
 TEST(GoldenModels, Float32) {
-  for (const Case& c : golden_cases()) check_once(c, at::kFloat, float32_tolerance);
+  for (const GoldenModel& c : golden_models()) check_once(c, at::kFloat, float32_tolerance);
 }
 
 TEST(GoldenModels, BFloat16) {
-  for (const Case& c : golden_cases()) {
+  for (const GoldenModel& c : golden_models()) {
     SCOPED_TRACE(c.name);
-    const auto model = golden_model(c, at::kBFloat16);
+    const auto model = make_golden_model(c, at::kBFloat16);
     const Tensor loss = golden_loss(*model, c);
     EXPECT_EQ(loss.scalar_type(), at::kFloat);
     expect_close(loss, c.file.at("scalar.loss"), 3e-2, 0, "loss");
@@ -218,13 +144,13 @@ TEST(GoldenModels, BFloat16) {
 }
 
 TEST(GoldenModels, TenTrainingStepsFloat64) {
-  for (const Case& c : golden_cases()) {
-    check_training(c, at::kDouble, c.float64_tolerance().training);
+  for (const GoldenModel& c : golden_models()) {
+    check_training(c, at::kDouble, float64_tolerance(c).training);
   }
 }
 
 TEST(GoldenModels, TenTrainingStepsFloat32) {
-  for (const Case& c : golden_cases()) check_training(c, at::kFloat, float32_tolerance.training);
+  for (const GoldenModel& c : golden_models()) check_training(c, at::kFloat, float32_tolerance.training);
 }
 
 }  // namespace
