@@ -192,6 +192,7 @@ RunOutcome read_outcome(const PlannedRun& plan) {
     if (event == "start") {
       out.state_bytes_per_parameter = r.real_or("state_bytes_per_parameter", NAN);
       out.corpus = r.string_or("corpus", "");
+      if (const Value* shared = r.find("concurrent")) out.concurrent |= shared->as_bool();
     }
     if (event == "eval" && r.string_or("split", "") == "validation")
       out.evaluations.emplace_back(r.integer_or("step", 0), r.real_or("loss", NAN));
@@ -230,7 +231,10 @@ std::vector<std::string> keys_on_edge(const Value& grid, const Point& best) {
   return keys;
 }
 
-Value make_results(const CampaignConfig& campaign, const std::vector<CompetitorOutcome>& outcomes, bool concurrent) {
+Value make_results(const CampaignConfig& campaign, const std::vector<CompetitorOutcome>& outcomes) {
+  bool concurrent = false;
+  for (const CompetitorOutcome& o : outcomes)
+    for (const RunOutcome& r : o.final) concurrent |= r.concurrent;
   const auto base = std::find_if(outcomes.begin(), outcomes.end(), [&](const auto& o) { return o.competitor.name == campaign.baseline; });
   const double target = common_target(outcomes);
   const Value* train = campaign.base.find("train");

@@ -15,6 +15,7 @@ struct RunOutcome {
   std::string status = "missing";  // ok, diverged, interrupted, failed, missing
   double validation = NAN, test = NAN, seconds = NAN, cpu_seconds = NAN, state_bytes_per_parameter = NAN;
   std::string corpus;
+  bool concurrent = false;  // shared the machine with other runs
   std::vector<std::pair<int64_t, double>> evaluations;  // step, validation loss
   bool ok() const { return status == "ok"; }
 };
@@ -35,8 +36,8 @@ struct CompetitorOutcome {
   std::vector<RunOutcome> final;
 };
 
-/// Statistics and sentences. `concurrent`: runs shared the machine, so time means CPU time.
-Value make_results(const CampaignConfig& campaign, const std::vector<CompetitorOutcome>& outcomes, bool concurrent);
+/// Statistics and sentences. Where a final run shared the machine, time means CPU time.
+Value make_results(const CampaignConfig& campaign, const std::vector<CompetitorOutcome>& outcomes);
 
 /// Table and verdict for a terminal of this width.
 std::string format_results(const Value& results, int width);

@@ -206,7 +206,7 @@ CampaignResult Runner::operator()() {
   for (CompetitorOutcome& o : outcomes)
     for (const int64_t seed : campaign_.final_seeds)
       if (o.best) o.final.push_back(read_outcome(plan_run(campaign_, o.competitor, o.points[*o.best], seed, Phase::final)));
-  CampaignResult result{.results = make_results(campaign_, outcomes, options_.jobs > 1), .failed = failed_};
+  CampaignResult result{.results = make_results(campaign_, outcomes), .failed = failed_};
   write_file_durably(fs::path(campaign_.directory) / "results.json", to_pretty_json(result.results) + "\n");
   if (options_.json) std::cout << to_json(result.results) << std::endl;
   else std::cout << "\n" << format_results(result.results, terminal_width(stdout));

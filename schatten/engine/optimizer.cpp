@@ -170,10 +170,10 @@ void Optimizer::step(double lr_factor, const std::function<void(const UpdateView
     const Route& route = impl_->routes[s.route];
     add_tasks(tasks, route.recipe, s, route.lr * lr_factor, impl_->dtype(s), impl_->options.seed, guarded);
   }
-  run_tasks(std::move(tasks));
-  // Tasks write below version counting; a backward through old weights must still be refused.
+  // Tasks write below version counting; a backward through old weights must still be refused, even where a task throws.
   for (Slot& s : impl_->slots)
     if (s.parameter.tensor.grad().defined()) s.parameter.tensor.unsafeGetTensorImpl()->bump_version();
+  run_tasks(std::move(tasks));
 }
 
 void Optimizer::zero_grad() {

@@ -11,7 +11,8 @@ struct Task {
   std::function<void()> run;
 };
 
-/// Runs all tasks, longest first from one queue; rethrows the first exception after all have stopped.
+/// Runs all tasks, longest first from one queue. When one throws, its thread takes no more; the others go on with the
+/// rest, and the first exception is thrown again when all have stopped.
 /// Inside a task autograd is off and views skip version counting: whoever mutates a tensor bumps it once.
 void run_tasks(std::vector<Task> tasks);
 

@@ -3,7 +3,8 @@
 namespace schatten {
 
 namespace {
-Recipe adam_named(std::string name, const AdamOptions& o) {
+template <class Options>
+Recipe adam_named(std::string name, const Options& o) {
   return {.name = std::move(name),
           .direction = scale_by_adam({.beta1 = o.beta1, .beta2 = o.beta2, .eps = o.eps, .form = o.form}),
           .decay = make_decay(o.decay, o.weight_decay)};
@@ -24,9 +25,7 @@ Recipe adam(const AdamOptions& o) { return adam_named("adam", o); }
 /// Locality  elementwise.
 /// Source    Loshchilov and Hutter 2017, arXiv:1711.05101; torch.optim.AdamW.
 /// Checked   parity/torch_adamw_*, identity/adamw_equals_torch, law/*.
-Recipe adamw(const AdamOptions& o) { return adam_named("adamw", o); }
-
-AdamOptions adamw_defaults() { return {.weight_decay = 0.01, .decay = DecayForm::decoupled}; }
+Recipe adamw(const AdamwOptions& o) { return adam_named("adamw", o); }
 
 RecipeInfo adam_info() {
   return recipe_row<AdamOptions>({.name = "adam",
@@ -38,14 +37,12 @@ RecipeInfo adam_info() {
 }
 
 RecipeInfo adamw_info() {
-  RecipeInfo row = recipe_row<AdamOptions>({.name = "adamw",
-                                  .summary = "Adam with decoupled weight decay",
-                                  .formula = "W <- (1 - lr lambda) W - lr m^ / (sqrt(v^) + eps)",
-                                  .paper = "Loshchilov and Hutter 2017, arXiv:1711.05101; torch.optim.AdamW",
-                                  .state = "2mn"},
-                                 adamw, [](const Value&) { return adamw_defaults(); });
-  row.options = field_help(adamw_defaults());
-  return row;
+  return recipe_row<AdamwOptions>({.name = "adamw",
+                                   .summary = "Adam with decoupled weight decay",
+                                   .formula = "W <- (1 - lr lambda) W - lr m^ / (sqrt(v^) + eps)",
+                                   .paper = "Loshchilov and Hutter 2017, arXiv:1711.05101; torch.optim.AdamW",
+                                   .state = "2mn"},
+                                  adamw);
 }
 
 }  // namespace schatten

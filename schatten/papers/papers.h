@@ -22,9 +22,11 @@ struct SgdOptions {
 Recipe sgd(const SgdOptions& options);
 RecipeInfo sgd_info();
 
-struct AdamOptions {
-  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
-  DecayForm decay = DecayForm::coupled;
+/// One family, two published defaults: Adam's decay is in the gradient and off, AdamW's decoupled and 0.01.
+template <DecayForm published>
+struct AdamFamilyOptions {
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = published == DecayForm::decoupled ? 0.01 : 0;
+  DecayForm decay = published;
   AdamForm form = AdamForm::torch;
   void fields(auto&& visit) {
     visit("beta1", beta1, "decay of the first moment");
@@ -35,10 +37,11 @@ struct AdamOptions {
     visit("form", form, "torch, uncorrected_eps");
   }
 };
+using AdamOptions = AdamFamilyOptions<DecayForm::coupled>;
+using AdamwOptions = AdamFamilyOptions<DecayForm::decoupled>;
 Recipe adam(const AdamOptions& options);
 RecipeInfo adam_info();
-Recipe adamw(const AdamOptions& options);
-AdamOptions adamw_defaults();
+Recipe adamw(const AdamwOptions& options);
 RecipeInfo adamw_info();
 
 enum class MuonVariant { jordan, torch, moonlight };

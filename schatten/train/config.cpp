@@ -1,10 +1,8 @@
 #include <schatten/core/error.h>
 #include <schatten/core/rng.h>
-#include <schatten/stages/spectral.h>
 #include <schatten/train/config.h>
 #include <schatten/train/trainer.h>
 
-#include <algorithm>
 #include <cmath>
 #include <cstdio>
 
@@ -56,11 +54,6 @@ void check_ranges(const RunConfig& c, const Value& table) {
   r.within("schedule.decay_share", c.schedule.decay_share, 0, 1);
   r.holds(c.data.batch % c.train.accumulate == 0, "train.accumulate", "to divide data.batch", Value(c.train.accumulate));
   r.holds(std::isfinite(c.model.init_std) && c.model.init_std > 0, "model.init_std", "finite and > 0", Value(c.model.init_std));
-  const auto dtypes = {"float32", "float64", "bfloat16"};
-  r.holds(std::find(dtypes.begin(), dtypes.end(), c.train.dtype) != dtypes.end(), "train.dtype",
-          "float32, float64 or bfloat16", Value(c.train.dtype));
-  ComputeDtype compute{};
-  if (const Value* written = find_path(table, "optimizer.compute")) read_field(*written, "optimizer", "compute", compute);
 }
 
 /// A table that names no recipe keeps the default one: `optimizer.auxiliary.lr = 1e-3` changes the rate only.
@@ -72,6 +65,14 @@ void complete(Value& given, const Value& otherwise) {
 }
 
 }  // namespace
+
+at::ScalarType scalar_type(WeightDtype dtype) {
+  switch (dtype) {
+    case WeightDtype::float64: return at::kDouble;
+    case WeightDtype::bfloat16: return at::kBFloat16;
+    default: return at::kFloat;
+  }
+}
 
 RunConfig read_run_config(const Value& table) {
   RunConfig config;

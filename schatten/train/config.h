@@ -3,6 +3,7 @@
 #include <schatten/core/fields.h>
 #include <schatten/data/corpus.h>
 #include <schatten/models/language_model.h>
+#include <schatten/stages/spectral.h>
 
 #include <array>
 #include <filesystem>
@@ -16,7 +17,7 @@ struct OptimizerConfig {
   Value matrix = Value::Table{{"recipe", "muon"}, {"lr", 0.02}};       // hidden matrices
   Value auxiliary = Value::Table{{"recipe", "adamw"}, {"lr", 0.003}};  // embeddings, head, gains, biases
   Value routes;  // an array of {match = "role or name pattern", recipe = ..., lr = ...}: replaces the two above
-  std::string compute = "auto";  // dtype of the spectral part
+  ComputeDtype compute = ComputeDtype::automatic;  // of the spectral part
   void fields(auto&& visit) {
     visit("matrix", matrix, "recipe of hidden matrices, with lr and its options");
     visit("auxiliary", auxiliary, "recipe of everything else");
@@ -46,6 +47,10 @@ struct ScheduleOptions {
 /// Factor for step in [0, steps): the (step+1)-th update. Warm-up gives (step+1)/warmup.
 double schedule_factor(const ScheduleOptions& schedule, int64_t step, int64_t steps);
 
+enum class WeightDtype { float32, float64, bfloat16 };
+constexpr auto enum_names(WeightDtype) { return std::to_array<std::string_view>({"float32", "float64", "bfloat16"}); }
+at::ScalarType scalar_type(WeightDtype dtype);
+
 /// [train]
 struct TrainOptions {
   int64_t steps = 400;
@@ -57,7 +62,7 @@ struct TrainOptions {
   int64_t keep_checkpoints = 2;
   int64_t sample_every = 0, sample_length = 200;
   bool test = false;            // evaluate on the test split at the end
-  std::string dtype = "float32";
+  WeightDtype dtype = WeightDtype::float32;
   int64_t threads = 0;          // 0: all
   void fields(auto&& visit) {
     visit("steps", steps, "optimizer steps");

@@ -12,7 +12,8 @@ namespace schatten {
 /// A file that only grows: every piece is handed to the system whole, so a killed process tears the last one at most.
 class LogFile {
  public:
-  /// Goes on after the first `keep` bytes of what is there (a resumed run's past), and drops the rest.
+  /// Goes on after the first `keep` bytes of what is there (a resumed run's past), and drops the rest. Refused while
+  /// another process (or LogFile) has it open.
   LogFile(std::filesystem::path path, int64_t keep);
   LogFile(const LogFile&) = delete;
   LogFile& operator=(const LogFile&) = delete;

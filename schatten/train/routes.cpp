@@ -1,6 +1,5 @@
 #include <ATen/ATen.h>
 #include <schatten/papers/registry.h>
-#include <schatten/stages/spectral.h>
 #include <schatten/train/trainer.h>
 
 namespace schatten {
@@ -12,22 +11,20 @@ bool has_field(const std::vector<FieldHelp>& options, std::string_view name) {
 }
 
 /// Where a recipe has a spectral iteration and says nothing of its dtype, the config's `compute` holds.
-Value with_compute(const Value& table, const std::string& compute) {
+Value with_compute(const Value& table, ComputeDtype compute) {
   const Value* name = table.find("recipe");
-  if (compute == "auto" || !name) return table;
+  if (compute == ComputeDtype::automatic || !name) return table;
   const auto& options = recipe_info(*name).options;
   Value copy = table;
-  if (has_field(options, "compute") && !table.find("compute")) copy["compute"] = compute;
+  if (has_field(options, "compute") && !table.find("compute")) copy["compute"] = enum_name(compute);
   if (has_field(options, "polar"))
-    if (Value& polar = copy["polar"]; !polar.is_table() || !polar.find("compute")) polar["compute"] = compute;
+    if (Value& polar = copy["polar"]; !polar.is_table() || !polar.find("compute")) polar["compute"] = enum_name(compute);
   return copy;
 }
 
 }  // namespace
 
 std::vector<Route> make_routes(const OptimizerConfig& config) {
-  ComputeDtype compute{};
-  read_field(Value(config.compute), "optimizer", "compute", compute);
   std::vector<Route> routes;
   if (!config.routes.is_null()) {
     if (config.routes.as_array().empty())
@@ -38,13 +35,6 @@ std::vector<Route> make_routes(const OptimizerConfig& config) {
   routes.push_back(make_route(with_compute(config.matrix, config.compute), "hidden_matrix"));
   routes.push_back(make_route(with_compute(config.auxiliary, config.compute), "any"));
   return routes;
-}
-
-at::ScalarType parse_dtype(const std::string& name) {
-  if (name == "float32") return at::kFloat;
-  if (name == "float64") return at::kDouble;
-  if (name == "bfloat16") return at::kBFloat16;
-  fail_usage({"train.dtype", "float32, float64 or bfloat16", "'" + name + "'", ""});
 }
 
 }  // namespace schatten

@@ -153,7 +153,7 @@ void Run::set_up() {
 
   corpus_ = open_corpus(config_.data.source, config_.model.vocab);
   const Architecture architecture = resolve_architecture(config_.model, corpus_->vocab());
-  const at::ScalarType dtype = parse_dtype(config_.train.dtype);
+  const at::ScalarType dtype = scalar_type(config_.train.dtype);
   model_ = make_model(architecture, dtype, rng_);
   if (!config_.model.init_from.empty() && !checkpoint) {
     fs::path from = config_.model.init_from;
@@ -231,7 +231,7 @@ Value Run::summary() const {
                          {"validation_tokens", corpus_->tokens(Split::validation).size()},
                          {"batch", config_.data.batch},
                          {"seed", config_.seed},
-                         {"dtype", config_.train.dtype},
+                         {"dtype", enum_name(config_.train.dtype)},
                          {"resumed_from", resumed_from_}};
   s["notes"] = Value::array();
   for (const std::string& note : corpus_->notes()) s["notes"].push_back(note);
@@ -246,7 +246,7 @@ void Run::announce() {
                              {"config_hash", config_hash(config_)}, {"parameters", model_->num_parameters()},
                              {"matrices", s.at("matrices")}, {"state_bytes", optimizer_->state_bytes()},
                              {"state_bytes_per_parameter", per_parameter},
-                             {"threads", static_cast<int64_t>(at::get_num_threads())}, {"dtype", config_.train.dtype},
+                             {"threads", static_cast<int64_t>(at::get_num_threads())}, {"dtype", enum_name(config_.train.dtype)},
                              {"corpus", corpus_->id()}, {"concurrent", request_.concurrent}};
   if (resumed_from_ >= 0) start["resumed_from"] = resumed_from_;
   files_->record(std::move(start), reporter_);

@@ -35,7 +35,6 @@ TrainResult train(const RunConfig& config, const TrainRequest& request, Reporter
 
 /// The routes that a config asks for: its `routes`, or matrix -> hidden_matrix and auxiliary -> any.
 std::vector<Route> make_routes(const OptimizerConfig& config);
-at::ScalarType parse_dtype(const std::string& name);
 
 /// Global norm over gradients: per-parameter partials, added in order, whatever the number of threads.
 double global_gradient_norm(const std::vector<Parameter>& parameters);

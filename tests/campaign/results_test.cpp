@@ -124,7 +124,9 @@ Value results(const std::vector<std::pair<std::string, std::vector<double>>>& ot
   const CampaignConfig c = campaign(kBase.size());
   std::vector<CompetitorOutcome> all{competitor(c, "adamw", kBase)};
   for (const auto& [name, test] : others) all.push_back(competitor(c, name, test));
-  return make_results(c, all, concurrent);
+  for (CompetitorOutcome& o : all)
+    for (RunOutcome& r : o.final) r.concurrent = concurrent;
+  return make_results(c, all);
 }
 
 bool contains(const std::string& text, const std::string& part) {
@@ -182,7 +184,7 @@ TEST(Verdict, ComparesSeedsThatBothFinished) {
   base.final[0].status = "diverged";
   muon.final[4].status = "failed";
   std::swap(muon.final[1], muon.final[3]);  // by seed, not by place
-  const Value r = make_results(c, {base, muon}, false);
+  const Value r = make_results(c, {base, muon});
   const Difference d =
       paired_difference({kAhead[1], kAhead[2], kAhead[3]}, {kBase[1], kBase[2], kBase[3]});
   const Value& got = r.at("comparisons").as_array().at(0);
@@ -202,7 +204,7 @@ TEST(Verdict, ComparesSeedsThatBothFinished) {
 TEST(Verdict, OnePairIsNoComparison) {
   const CampaignConfig c = campaign(1);
   const Value r =
-      make_results(c, {competitor(c, "adamw", {1.5}), competitor(c, "muon", {1.0})}, false);
+      make_results(c, {competitor(c, "adamw", {1.5}), competitor(c, "muon", {1.0})});
   const std::string text = all_of(r.at("verdict"));
   EXPECT_TRUE(contains(text, "cannot be compared: 1 pairs")) << text;
   EXPECT_FALSE(r.at("comparisons").as_array().at(0).at("decided").as_bool());
@@ -218,7 +220,7 @@ TEST(Verdict, NothingIsSaidOfWhatNeverFinished) {
   for (const bool as_baseline : {false, true}) {
     CampaignConfig with = c;
     if (as_baseline) with.baseline = "muon";
-    const Value r = make_results(with, {competitor(c, "adamw", kBase), muon}, false);
+    const Value r = make_results(with, {competitor(c, "adamw", kBase), muon});
     EXPECT_TRUE(r.at("verdict").as_array().empty());
     EXPECT_TRUE(contains(all_of(r.at("warnings")),
                          "muon: no point of its grid finished; nothing is claimed for it."));
@@ -243,7 +245,7 @@ TEST(Warnings, NoneWhereThereIsNothingToWarnOf) {
 TEST(Warnings, AnOptimumOnTheEdgeOfItsGrid) {
   const CampaignConfig c = campaign(kBase.size());
   const Value r =
-      make_results(c, {competitor(c, "adamw", kBase), competitor(c, "muon", kAhead, 2)}, false);
+      make_results(c, {competitor(c, "adamw", kBase), competitor(c, "muon", kAhead, 2)});
   EXPECT_EQ(all_of(r.at("warnings")),
             "muon: the best optimizer.matrix.lr lies on the edge of its grid; widen it before a "
             "claim.\n");
@@ -258,7 +260,7 @@ TEST(Warnings, WhatWasNotTuned) {
   for (CompetitorOutcome* o : {&a, &b})
     o->competitor.grid["optimizer.auxiliary.lr"] = Value::Array{3e-3};
   b.competitor.grid["train.clip"] = Value::Array{1.0};
-  const std::string text = all_of(make_results(c, {a, b}, false).at("warnings"));
+  const std::string text = all_of(make_results(c, {a, b}).at("warnings"));
   EXPECT_TRUE(contains(text, "optimizer.auxiliary.lr was not tuned (one value) for adamw, muon."))
       << text;
   EXPECT_TRUE(contains(text, "train.clip was not tuned (one value) for muon.")) << text;
@@ -268,7 +270,7 @@ TEST(Warnings, FewSeedsAndManyComparisons) {
   const CampaignConfig four = campaign(4);
   const std::vector<double> base(kBase.begin(), kBase.end() - 1);
   EXPECT_TRUE(
-      contains(all_of(make_results(four, {competitor(four, "adamw", base)}, false).at("warnings")),
+      contains(all_of(make_results(four, {competitor(four, "adamw", base)}).at("warnings")),
                "4 final seeds: an indication, not a claim"));
   EXPECT_TRUE(contains(all_of(results({{"muon", kAhead}, {"htmuon", kAlike}}).at("warnings")),
                        "not corrected for their number"));
@@ -342,7 +344,7 @@ TEST(Table, EveryLineFitsAndNothingOfTheVerdictIsLost) {
       other(kAlike.begin(), kAlike.end() - 1);
   CompetitorOutcome edge = competitor(c, "a-competitor-with-quite-a-long-name", other, 0);
   const Value r =
-      make_results(c, {competitor(c, "adamw", base), competitor(c, "muon", base), edge}, true);
+      make_results(c, {competitor(c, "adamw", base), competitor(c, "muon", base), edge});
   for (const int width : {60, 80, 120, 200}) {
     const std::string text = format_results(r, width);
     for (const std::string& line : lines_of(text))

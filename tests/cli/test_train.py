@@ -178,7 +178,7 @@ def test_sample_is_text_that_begins_with_the_prompt(run, tiny):
 
 def test_threads_are_patient_unless_told_otherwise(run):
     plain = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
-    assert "asleep after 1000 turns" in run("doctor", env=plain).stdout
+    assert "asleep after 5000 turns" in run("doctor", env=plain).stdout
     assert "asleep after 77 turns" in run("doctor", env={**plain, "GOMP_SPINCOUNT": "77"}).stdout
     assert "asleep" not in run("doctor", env={**plain, "OMP_WAIT_POLICY": "active"}).stdout
 

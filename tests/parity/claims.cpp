@@ -8,14 +8,15 @@ namespace schatten::testing {
 namespace {
 
 /// Hyper-parameters of the authors' code under our names.
-AdamOptions adam_options(const Value& hyper, const char* betas, const char* eps, DecayForm decay) {
+template <class Options>
+Options adam_options(const Value& hyper, const char* betas, const char* eps) {
   const auto& b = hyper.at(betas).as_array();
   return {.beta1 = b[0].as_real(), .beta2 = b[1].as_real(), .eps = hyper.at(eps).as_real(),
-          .weight_decay = hyper.at("weight_decay").as_real(), .decay = decay};
+          .weight_decay = hyper.at("weight_decay").as_real()};
 }
 
 /// Routes for the parameters that the case names as auxiliary, then the rest.
-std::vector<Route> with_auxiliary(const Value& hyper, const char* names, const AdamOptions& adam, double factor,
+std::vector<Route> with_auxiliary(const Value& hyper, const char* names, const AdamwOptions& adam, double factor,
                                   const Recipe& main) {
   std::vector<Route> routes;
   if (const Value* list = hyper.find(names))
@@ -41,7 +42,7 @@ TrajectoryClaim jordan(const Value& hyper, ComputeDtype compute) {
   o.shape = ShapeScale::jordan_released;
   o.polar = polar_options(hyper, QuinticRounding::scaled_before, compute);
   if (!hyper.find("aux_params")) return {{{"any", muon(o), 1.0}}, true};
-  return {with_auxiliary(hyper, "aux_params", adam_options(hyper, "aux_betas", "aux_eps", DecayForm::decoupled),
+  return {with_auxiliary(hyper, "aux_params", adam_options<AdamwOptions>(hyper, "aux_betas", "aux_eps"),
                          hyper.at("aux_lr_factor").as_real(), muon(o)), true};
 }
 
@@ -61,7 +62,7 @@ TrajectoryClaim moonlight(const Value& hyper, ComputeDtype compute) {
   o.nesterov = hyper.at("nesterov").as_bool();
   o.weight_decay = hyper.at("weight_decay").as_real();
   o.polar = polar_options(hyper, QuinticRounding::scaled_before, compute);
-  AdamOptions adam = adam_options(hyper, "adamw_betas", "adamw_eps", DecayForm::decoupled);
+  auto adam = adam_options<AdamwOptions>(hyper, "adamw_betas", "adamw_eps");
   adam.form = AdamForm::uncorrected_eps;
   return {with_auxiliary(hyper, "adamw_params", adam, 1.0, muon(o))};
 }
@@ -74,7 +75,7 @@ TrajectoryClaim htmuon_svd(const Value& hyper) {
                         .shape = ShapeScale::jordan_released,
                         .weight_decay = hyper.at("weight_decay").as_real()};
   if (!hyper.find("aux_params")) return {{{"any", htmuon(o), 1.0}}, true};
-  return {with_auxiliary(hyper, "aux_params", adam_options(hyper, "aux_betas", "aux_eps", DecayForm::decoupled),
+  return {with_auxiliary(hyper, "aux_params", adam_options<AdamwOptions>(hyper, "aux_betas", "aux_eps"),
                          hyper.at("aux_lr_factor").as_real(), htmuon(o)), true};
 }
 
@@ -93,9 +94,9 @@ Map quintic(const Value& hyper, ComputeDtype compute) {
 
 std::optional<TrajectoryClaim> claim_trajectory(const std::string& optimizer, const Value& hyper, ComputeDtype compute) {
   if (optimizer == "torch.optim.Adam")
-    return TrajectoryClaim{{{"any", adam(adam_options(hyper, "betas", "eps", DecayForm::coupled)), 1.0}}};
+    return TrajectoryClaim{{{"any", adam(adam_options<AdamOptions>(hyper, "betas", "eps")), 1.0}}};
   if (optimizer == "torch.optim.AdamW")
-    return TrajectoryClaim{{{"any", adamw(adam_options(hyper, "betas", "eps", DecayForm::decoupled)), 1.0}}};
+    return TrajectoryClaim{{{"any", adamw(adam_options<AdamwOptions>(hyper, "betas", "eps")), 1.0}}};
   if (optimizer == "Muon (Keller Jordan)") return jordan(hyper, compute);
   if (optimizer == "torch.optim.Muon") return torch_muon(hyper, compute);
   if (optimizer == "Muon (Moonlight)") return moonlight(hyper, compute);

@@ -86,7 +86,7 @@ class ReportTest : public ::testing::Test {
       }
       outcomes.push_back(o);
     }
-    write(folder_ / "results.json", to_json(make_results(c, outcomes, false)));
+    write(folder_ / "results.json", to_json(make_results(c, outcomes)));
   }
 
   std::string html() {

@@ -34,8 +34,10 @@ RunConfig with_other(const std::string& name) {
                 : before.is_integer() ? Value(before.as_integer() + 1)
                 : before.is_real()    ? Value(before.as_real() + 0.125)
                 : before.is_null()    ? Value(Value::Array{Value::Table{{"match", "any"}}})
-                : name == "schedule.kind" ? Value("wsd")
-                                          : Value(before.as_string() + "x");
+                : name == "schedule.kind"     ? Value("wsd")
+                : name == "train.dtype"       ? Value("bfloat16")
+                : name == "optimizer.compute" ? Value("float64")
+                                              : Value(before.as_string() + "x");
   set_path(all, name, std::move(other));
   RunConfig config;
   read_fields(all, config, "");

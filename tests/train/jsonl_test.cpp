@@ -112,6 +112,19 @@ TEST(LogFile, KeepingMoreThanThereIsAddsNothing) {
   EXPECT_EQ(std::filesystem::file_size(path), 0u);
 }
 
+TEST(LogFile, HasOneWriter) {
+  const TemporaryFolder folder;
+  const auto path = folder / "metrics.jsonl";
+  {
+    LogFile first(path, 0);
+    first.write("kept\n");
+    EXPECT_TRUE(contains(message_of<Error>([&] { LogFile(path, 0); }), "only process"));
+    EXPECT_EQ(read_file(path), "kept\n");
+  }
+  LogFile again(path, 5);  // free again
+  EXPECT_EQ(again.size(), 5);
+}
+
 TEST(LogFile, SaysWhereItCannotWrite) {
   const TemporaryFolder folder;
   EXPECT_TRUE(contains(message_of<Error>([&] { LogFile((folder / "none") / "metrics.jsonl", 0); }), "metrics.jsonl"));
