@@ -11,7 +11,7 @@ function(schatten_target name)
   target_precompile_headers(${name} REUSE_FROM schatten_pch)
 endfunction()
 
-file(WRITE "${CMAKE_BINARY_DIR}/pch/pch.cpp" "")
+file(CONFIGURE OUTPUT "${CMAKE_BINARY_DIR}/pch/pch.cpp" CONTENT "")  # kept as it is when it is there
 add_library(schatten_pch STATIC "${CMAKE_BINARY_DIR}/pch/pch.cpp")
 target_compile_options(schatten_pch PRIVATE ${SCHATTEN_WARNINGS})
 target_link_libraries(schatten_pch PRIVATE Torch::torch)

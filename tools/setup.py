@@ -23,7 +23,6 @@ BUILD = ROOT / "build"
 TORCH_SERIES = "2.13"
 DEBIAN_PACKAGES = [
     "libgtest-dev",
-    "libbenchmark-dev",
     "libcli11-dev",
     "libtomlplusplus-dev",
     "nlohmann-json3-dev",
@@ -282,7 +281,7 @@ def sanitize() -> None:
 
 
 def bench() -> None:
-    python = prepare(tests=True, targets=["schatten", "schatten_bench"], options=["-DSCHATTEN_BENCH=ON"])
+    python = prepare(tests=True, targets=["schatten", "schatten_bench"])
     must("bench", [str(python), "bench/run.py"], "See above.", cwd=ROOT)
 
 

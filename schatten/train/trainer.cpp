@@ -30,7 +30,7 @@ constexpr int64_t kSkipsThatEnd = 3;
 
 /// Wall seconds spent in each part of a step.
 struct Stopwatch {
-  enum Part { forward, backward, optimizer, data, other, parts };
+  enum Part { forward, backward, optimizer, data, spectra, other, parts };
   std::array<double, parts> seconds{};
   Clock::time_point last = Clock::now();
 
@@ -357,8 +357,11 @@ void Run::after_step(double norm) {
   const double tokens = static_cast<double>(config_.data.batch * model_->architecture().context);
   const int64_t since = progress_.step - std::max<int64_t>(resumed_from_, 0);
   if (due(config_.train.log_every) || last_step()) train_record(norm);
-  if (spectra_ && due(config_.spectra.every))
+  if (spectra_ && due(config_.spectra.every)) {
+    watch_.stop(Stopwatch::other);
     for (const Value& record : spectra_->records(progress_.step)) files_->spectrum(record);
+    watch_.stop(Stopwatch::spectra);
+  }
   reporter_.on_step({.step = progress_.step, .steps = config_.train.steps, .loss_ema = progress_.shown_ema(),
                      .validation = progress_.validation, .validation_bpb = progress_.validation_bpb, .lr = matrix_lr(),
                      .grad_norm = norm, .update_ratio = update_ratio_,
@@ -426,7 +429,7 @@ TrainResult Run::finish(const std::string& status) {
   const double trained = watch_.total(), seconds = progress_.seconds + trained;  // seconds: before a resume too
   const auto tokens = static_cast<double>(progress_.step * config_.data.batch * model_->architecture().context);
   Value shares = Value::table();
-  const char* names[] = {"forward", "backward", "optimizer", "data", "other"};
+  const char* names[] = {"forward", "backward", "optimizer", "data", "spectra", "other"};
   for (size_t i = 0; i < Stopwatch::parts; ++i) shares[names[i]] = trained > 0 ? watch_.seconds[i] / trained : 0.0;
   Value end = Value::Table{{"event", "end"}, {"step", progress_.step}, {"status", status},
                            {"best_val", progress_.best_validation}, {"final_val", progress_.validation},
