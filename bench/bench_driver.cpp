@@ -89,9 +89,14 @@ Value Driver::set_up(const Value& command) {
   save_safetensors(command.at("weights").as_string(), model_->weights());
   const Architecture& a = model_->architecture();
   return Value::Table{{"parameters", model_->num_parameters()},
-                      {"shape", Value::Table{{"layers", a.layers}, {"width", a.width}, {"heads", a.heads},
-                                             {"ffn", a.ffn}, {"context", a.context}, {"vocab", a.vocab},
-                                             {"norm_eps", a.norm_eps}, {"rope_base", a.rope_base}}}};
+                      {"shape", Value::Table{{"layers", a.layers},
+                                             {"width", a.width},
+                                             {"heads", a.heads},
+                                             {"ffn", a.ffn},
+                                             {"context", a.context},
+                                             {"vocab", a.vocab},
+                                             {"norm_eps", a.norm_eps},
+                                             {"rope_base", a.rope_base}}}};
 }
 
 /// {file: of tokens and targets}

@@ -36,8 +36,9 @@ void add_campaign(CLI::App& app, Context& context) {
   command->add_option("--set", o->settings, "override a key: --set base.train.steps=100")->allow_extra_args(false);
   command->add_option("--jobs", o->jobs, "runs at a time; they share the threads")->check(CLI::Range(1, 256));
   command->add_flag("--json", o->json, "one JSON object per finished run on stdout, then the results");
-  command->footer("Finished runs are skipped and killed ones resumed: the same command goes on.\n\n"
-                  "Example:\n  schatten campaign examples/first_look.toml --jobs 2");
+  command->footer(
+      "Finished runs are skipped and killed ones resumed: the same command goes on.\n\n"
+      "Example:\n  schatten campaign examples/first_look.toml --jobs 2");
   command->callback([o, &context] { context.exit = run(*o, context); });
 }
 

@@ -1,8 +1,7 @@
+#include <c10/core/ScalarType.h>
 #include <schatten/core/files.h>
 #include <schatten/stages/spectral.h>
 #include <schatten/train/environment.h>
-
-#include <c10/core/ScalarType.h>
 
 #include <cstdlib>
 #include <iostream>
@@ -32,7 +31,8 @@ void print(const Value& e) {
             << e.at("compiler").as_string() << "\n"
             << "cpu           " << e.at("cpu").as_string() << "\n"
             << "instructions  " << joined(e.at("instructions")) << "\n"
-            << "bfloat16      " << (half ? "multiplied by the CPU" : "no instructions: would be emulated, slowly") << "\n"
+            << "bfloat16      " << (half ? "multiplied by the CPU" : "no instructions: would be emulated, slowly")
+            << "\n"
             << "threads       " << e.at("threads").as_integer() << barrier_wait() << "\n"
             << "openmp        " << joined(e.at("openmp"))
             << (runtimes > 1 ? "   WARNING: two runtimes in one process fight over the cores" : "") << "\n"

@@ -1,6 +1,5 @@
 #include <schatten/core/error.h>
 #include <schatten/train/environment.h>
-
 #include <unistd.h>
 
 #include <csignal>
@@ -19,9 +18,9 @@ void on_interrupt(int signal) {
   if (stop_requested.exchange(true)) std::_Exit(128 + signal);  // the second Ctrl-C means it
 }
 
-/// libgomp reads its settings when it is loaded, so they are set for a second start of this program. By default its threads
-/// spin for milliseconds at every barrier, which costs up to forty times the run as soon as anything else wants a core; 5000
-/// turns are as fast on a quiet machine.
+/// libgomp reads its settings when it is loaded, so they are set for a second start of this program. By default its
+/// threads spin for milliseconds at every barrier, which costs up to forty times the run as soon as anything else wants
+/// a core; 5000 turns are as fast on a quiet machine.
 void start_again_with_patient_threads(char** argv) {
   if (std::getenv("OMP_WAIT_POLICY") || std::getenv("GOMP_SPINCOUNT")) return;
   ::setenv("GOMP_SPINCOUNT", "5000", 0);
@@ -36,12 +35,13 @@ int run(int argc, char** argv) {
   CLI::App app{"Schatten: a laboratory for matrix optimizers. Train, compare, explain.", "schatten"};
   app.set_version_flag("--version", schatten_version());
   app.require_subcommand(1);
-  app.footer("First steps:\n"
-             "  schatten train                          a small LLaMA on Python source, with Muon\n"
-             "  schatten campaign examples/first_look.toml\n"
-             "  schatten recipes htmuon                 formula, paper, options, state\n"
-             "  schatten doctor                         what this machine offers\n\n"
-             "Exit codes: 0 fine, 1 failed, 2 usage, 130 interrupted.");
+  app.footer(
+      "First steps:\n"
+      "  schatten train                          a small LLaMA on Python source, with Muon\n"
+      "  schatten campaign examples/first_look.toml\n"
+      "  schatten recipes htmuon                 formula, paper, options, state\n"
+      "  schatten doctor                         what this machine offers\n\n"
+      "Exit codes: 0 fine, 1 failed, 2 usage, 130 interrupted.");
   cli::add_train(app, context);
   cli::add_campaign(app, context);
   cli::add_report(app, context);

@@ -23,14 +23,15 @@ void list() {
   std::cout << "recipe    state    what it is\n";
   for (const RecipeInfo& r : recipe_registry())
     std::cout << pad(r.name, 10) << pad(r.state.substr(0, r.state.find(' ')), 9) << r.summary << "\n";
-  std::cout << "\nState is entries per m x n matrix. `schatten recipes NAME` explains one. Stages for chains of your own:\n";
+  std::cout
+      << "\nState is entries per m x n matrix. `schatten recipes NAME` explains one. Stages for chains of your own:\n";
   for (const StageInfo& s : stage_registry()) std::cout << "  " << pad(s.name, 18) << s.summary << "\n";
 }
 
 void explain(const std::string& name) {
   const RecipeInfo& r = recipe_info(Value(name));
-  std::cout << r.name << ": " << r.summary << "\n\n  " << r.formula << "\n\n  source   " << r.paper
-            << "\n  state    " << r.state << "\n\n  options (default)\n";
+  std::cout << r.name << ": " << r.summary << "\n\n  " << r.formula << "\n\n  source   " << r.paper << "\n  state    "
+            << r.state << "\n\n  options (default)\n";
   print_options(r.options);
   if (r.name == "htmuon") {
     const SpectralPower o;

@@ -19,10 +19,12 @@ struct Options {
 
 void run(const Options& o) {
   const auto folder = latest_checkpoint(o.run);
-  if (!folder) fail({o.run, "a run directory with a checkpoint", "none", "Train it first: schatten train --run-dir " + o.run});
+  if (!folder)
+    fail({o.run, "a run directory with a checkpoint", "none", "Train it first: schatten train --run-dir " + o.run});
   const RunConfig config = read_run_config(load_toml(o.run + "/config.toml"));
   const auto corpus = open_corpus(config.data.source, config.model.vocab);
-  const auto model = make_model(resolve_architecture(config.model, corpus->vocab()), scalar_type(config.train.dtype), Rng());
+  const auto model =
+      make_model(resolve_architecture(config.model, corpus->vocab()), scalar_type(config.train.dtype), Rng());
   model->load_weights(load_safetensors(*folder / "model.safetensors"));
   if (corpus->encode("a").empty())
     fail({o.run, "a corpus with a tokenizer", corpus->name(), "Token shards hold no text: sampling needs bytes."});

@@ -68,10 +68,11 @@ void add_train(CLI::App& app, Context& context) {
   command->add_flag("--quiet", o->quiet, "no output but errors");
   command->add_flag("--keys", o->keys, "list every key of a config, its default and meaning; train nothing");
   command->add_flag("--concurrent", o->concurrent, "record that other runs share the machine");
-  command->footer("Examples:\n"
-                  "  schatten train --set train.steps=200\n"
-                  "  schatten train my.toml --set 'optimizer.matrix={recipe=\"htmuon\",lr=0.03,power=0.25}'\n"
-                  "  schatten train --resume --run-dir runs/muon-3f2a");
+  command->footer(
+      "Examples:\n"
+      "  schatten train --set train.steps=200\n"
+      "  schatten train my.toml --set 'optimizer.matrix={recipe=\"htmuon\",lr=0.03,power=0.25}'\n"
+      "  schatten train --resume --run-dir runs/muon-3f2a");
   command->callback([o, &context] { context.exit = run(*o, context); });
 }
 

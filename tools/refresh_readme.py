@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Brings what the README shows up to date: the recipe table, and (after `make demo`) the demo's output and its report's picture."""
+"""Brings the README up to date: recipe table, C++ program, and (after `make demo`) the output of the demo and the picture of its report."""
 
 from __future__ import annotations
 
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 
@@ -36,8 +37,11 @@ def picture() -> None:
 def main() -> None:
     readme = ROOT / "README.md"
     page = put(readme.read_text(), "recipes", printed("recipes"))
+    program = (ROOT / "examples" / "cpp" / "main.cpp").read_text()
+    page = re.sub(r"```cpp\n.*?```", lambda _: f"```cpp\n{program}```", page, flags=re.DOTALL)
     if REPORT.exists():  # finished runs are skipped: this prints the results again
-        lines = printed("campaign", "examples/first_look.toml").splitlines()
+        words = ["campaign", "examples/first_look.toml", "--jobs", str(os.cpu_count() or 1)]
+        lines = printed(*words).splitlines()
         page = put(page, "demo", "\n".join(line for line in lines if "(already there)" not in line).strip() + "\n")
         picture()
     readme.write_text(page)

@@ -23,13 +23,15 @@ void check_seeds(const CampaignConfig& c) {
     if (list->empty()) fail_usage({"campaign", "at least one seed in tuning_seeds and final_seeds", "none", ""});
     for (const int64_t seed : *list)
       if (!seen.insert(seed).second)
-        fail_usage({"campaign", "every seed once: tuning seeds are never used for a claim", std::to_string(seed) + " twice", ""});
+        fail_usage({"campaign", "every seed once: tuning seeds are never used for a claim",
+                    std::to_string(seed) + " twice", ""});
   }
 }
 
 /// What a name becomes as a folder: other characters would leave the campaign's directory, or the file system's rules.
 std::string as_folder(std::string name) {
-  std::replace_if(name.begin(), name.end(), [](unsigned char c) { return !std::isalnum(c) && !std::strchr("=,.-_+", c); }, '_');
+  std::replace_if(
+      name.begin(), name.end(), [](unsigned char c) { return !std::isalnum(c) && !std::strchr("=,.-_+", c); }, '_');
   return name;
 }
 
@@ -41,12 +43,14 @@ void check_grid(const Competitor& c) {
                   "For example grid.\"" + key + "\" = [1e-3, 3e-3]."});
     points *= values.as_array().size();
     if (points > kMostPoints)
-      fail_usage({"grid of " + c.name, "at most " + std::to_string(kMostPoints) + " points", "more", "Tune fewer keys at a time."});
+      fail_usage({"grid of " + c.name, "at most " + std::to_string(kMostPoints) + " points", "more",
+                  "Tune fewer keys at a time."});
   }
   std::set<std::string> folders;
   for (const Point& p : expand_grid(c.grid))
     if (!folders.insert(point_name(p)).second)
-      fail_usage({"grid of " + c.name, "points with a folder name each", "'" + point_name(p) + "' twice", "A value stands there twice, or differs in signs only."});
+      fail_usage({"grid of " + c.name, "points with a folder name each", "'" + point_name(p) + "' twice",
+                  "A value stands there twice, or differs in signs only."});
 }
 
 void check_optimizers(const CampaignConfig& c) {
@@ -54,7 +58,8 @@ void check_optimizers(const CampaignConfig& c) {
   for (const Competitor& o : c.optimizer) {
     if (o.name.empty()) fail_usage({"campaign", "a name for every [[optimizer]]", "none", ""});
     if (o.name != as_folder(o.name) || o.name.find_first_not_of('.') == std::string::npos)
-      fail_usage({"campaign", "optimizer names of letters, digits and =,.-_+ (they name folders)", "'" + o.name + "'", ""});
+      fail_usage(
+          {"campaign", "optimizer names of letters, digits and =,.-_+ (they name folders)", "'" + o.name + "'", ""});
     if (std::find(names.begin(), names.end(), o.name) != names.end())
       fail_usage({"campaign", "every optimizer's name once", "'" + o.name + "' twice", ""});
     names.push_back(o.name);
@@ -77,7 +82,8 @@ CampaignConfig read_campaign_config(const Value& table) {
   check_seeds(c);
   check_optimizers(c);
   for (const Competitor& o : c.optimizer)  // every point must be a config that a run accepts, before any runs
-    for (const Point& p : expand_grid(o.grid)) read_run_config(plan_run(c, o, p, c.tuning_seeds[0], Phase::tune).config);
+    for (const Point& p : expand_grid(o.grid))
+      read_run_config(plan_run(c, o, p, c.tuning_seeds[0], Phase::tune).config);
   return c;
 }
 
@@ -106,7 +112,8 @@ std::string point_name(const Point& point) {
   return name.empty() ? "default" : as_folder(name);
 }
 
-PlannedRun plan_run(const CampaignConfig& campaign, const Competitor& competitor, const Point& point, int64_t seed, Phase phase) {
+PlannedRun plan_run(const CampaignConfig& campaign, const Competitor& competitor, const Point& point, int64_t seed,
+                    Phase phase) {
   PlannedRun run{.optimizer = competitor.name, .point = point, .seed = seed, .phase = phase, .config = campaign.base};
   merge(run.config, competitor.set);
   for (const auto& [key, value] : point) set_path(run.config, key, value);
@@ -115,7 +122,8 @@ PlannedRun plan_run(const CampaignConfig& campaign, const Competitor& competitor
   Value& train = run.config["train"];
   train["test"] = phase == Phase::final;
   const int64_t steps = train.integer_or("steps", TrainOptions{}.steps);
-  if (!train.find("checkpoint_every")) train["checkpoint_every"] = std::max<int64_t>(50, steps / 4);  // a killed run goes on
+  if (!train.find("checkpoint_every"))
+    train["checkpoint_every"] = std::max<int64_t>(50, steps / 4);    // a killed run goes on
   if (phase == Phase::tune) run.config["spectra"] = Value::table();  // nobody looks at these
   run.run_dir = std::filesystem::path(campaign.directory) / "runs" / competitor.name /
                 (point_name(point) + "-seed" + std::to_string(seed));

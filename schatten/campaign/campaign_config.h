@@ -55,9 +55,10 @@ struct PlannedRun {
   Point point;
   int64_t seed = 0;
   Phase phase = Phase::tune;
-  Value config;                   // what `schatten train` gets
+  Value config;  // what `schatten train` gets
   std::filesystem::path run_dir;
 };
-PlannedRun plan_run(const CampaignConfig& campaign, const Competitor& competitor, const Point& point, int64_t seed, Phase phase);
+PlannedRun plan_run(const CampaignConfig& campaign, const Competitor& competitor, const Point& point, int64_t seed,
+                    Phase phase);
 
 }  // namespace schatten

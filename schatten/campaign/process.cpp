@@ -1,7 +1,6 @@
+#include <fcntl.h>
 #include <schatten/campaign/process.h>
 #include <schatten/core/error.h>
-
-#include <fcntl.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>

@@ -51,7 +51,8 @@ void CampaignProgress::finished(const RunOutcome& o, bool skipped) {
   if (terminal_) return;
   print("  " + std::to_string(done_) + "/" + std::to_string(planned_) + "  " + pad(o.plan.optimizer, 10) + " " +
         point_name(o.plan.point) + " seed " + std::to_string(o.plan.seed) + "  " +
-        (o.ok() ? "val " + format_loss(o.validation) + (std::isfinite(o.test) ? ", test " + format_loss(o.test) : "") : o.status) +
+        (o.ok() ? "val " + format_loss(o.validation) + (std::isfinite(o.test) ? ", test " + format_loss(o.test) : "")
+                : o.status) +
         (skipped ? "  (already there)" : "  " + format_duration(o.seconds)));
 }
 
@@ -65,7 +66,8 @@ double CampaignProgress::eta() const {
 
 std::string CampaignProgress::bar(const PlannedRun& run, int64_t) const {
   const std::string key = run.run_dir.string();
-  if (const auto it = ended_.find(key); it != ended_.end()) return it->second == "ok" ? "####" : it->second == "diverged" ? "div!" : "fail";
+  if (const auto it = ended_.find(key); it != ended_.end())
+    return it->second == "ok" ? "####" : it->second == "diverged" ? "div!" : "fail";
   const auto it = share_.find(key);
   return it == share_.end() ? "...." : four_marks(it->second);
 }
@@ -75,10 +77,12 @@ void CampaignProgress::draw(const std::vector<const PlannedRun*>& running, int64
   if (!terminal_ || now - drawn_ < std::chrono::milliseconds(200)) return;
   drawn_ = now;
   for (const PlannedRun* run : running)
-    share_[run->run_dir.string()] = std::min(0.999, static_cast<double>(step_reached(run->run_dir)) / static_cast<double>(steps));
+    share_[run->run_dir.string()] =
+        std::min(0.999, static_cast<double>(step_reached(run->run_dir)) / static_cast<double>(steps));
   const auto width = static_cast<size_t>(terminal_width(stdout)) - 1;
   std::vector<std::string> lines{name_ + "   " + std::to_string(done_) + "/" + std::to_string(planned_) + " done, " +
-                                 std::to_string(diverged_) + " diverged, eta " + format_duration(eta()) + "   " + title_};
+                                 std::to_string(diverged_) + " diverged, eta " + format_duration(eta()) + "   " +
+                                 title_};
   std::string optimizer;
   for (const PlannedRun& run : runs_) {
     std::string cell = run.phase == Phase::tune ? point_name(run.point) : "seed " + std::to_string(run.seed);

@@ -41,10 +41,14 @@ Value point_value(const Point& point) {
 
 /// Folders are written as seen from the campaign's own, so that it can be moved.
 Value run_value(const RunOutcome& r, const std::string& directory) {
-  return Value::Table{{"dir", r.plan.run_dir.lexically_relative(directory).string()}, {"seed", r.plan.seed},
-                      {"phase", r.plan.phase == Phase::tune ? "tune" : "final"}, {"status", r.status},
-                      {"val", r.validation}, {"test", std::isfinite(r.test) ? Value(r.test) : Value()},
-                      {"seconds", r.seconds}, {"cpu_seconds", r.cpu_seconds},
+  return Value::Table{{"dir", r.plan.run_dir.lexically_relative(directory).string()},
+                      {"seed", r.plan.seed},
+                      {"phase", r.plan.phase == Phase::tune ? "tune" : "final"},
+                      {"status", r.status},
+                      {"val", r.validation},
+                      {"test", std::isfinite(r.test) ? Value(r.test) : Value()},
+                      {"seconds", r.seconds},
+                      {"cpu_seconds", r.cpu_seconds},
                       {"state_bytes_per_parameter", r.state_bytes_per_parameter}};
 }
 
@@ -62,7 +66,7 @@ std::vector<double> values_of(const std::vector<RunOutcome>& runs, Get get) {
   return values;
 }
 
-/// Step at which the validation loss reaches the target, on straight lines between evaluations; infinite when it never does.
+/// Step at which the validation loss reaches the target, on straight lines between evaluations; infinite for never.
 double steps_to(const RunOutcome& run, double target) {
   const std::pair<int64_t, double>* before = nullptr;
   for (const auto& now : run.evaluations) {
@@ -91,10 +95,13 @@ Value final_value(const std::vector<RunOutcome>& runs, double target, double ste
   const Estimate e = estimate(values_of(runs, [](const auto& r) { return r.test; }));
   const auto cost = values_of(runs, [&](const auto& r) { return (concurrent ? r.cpu_seconds : r.seconds) / steps; });
   std::vector<double> reached = values_of(runs, [&](const auto& r) { return steps_to(r, target); });
-  return Value::Table{{"n", e.n}, {"mean", e.mean}, {"sd", finite(e.sd)},
+  return Value::Table{{"n", e.n},
+                      {"mean", e.mean},
+                      {"sd", finite(e.sd)},
                       {"interval", Value::Array{finite(e.low), finite(e.high)}},
                       {"val_mean", mean(values_of(runs, [](const auto& r) { return r.validation; }))},
-                      {"seconds_per_step", mean(cost)}, {"steps_to_target", finite(median(reached))}};
+                      {"seconds_per_step", mean(cost)},
+                      {"steps_to_target", finite(median(reached))}};
 }
 
 /// Test losses of seeds that both finished.
@@ -114,8 +121,8 @@ std::string sentence(const std::string& a, const std::string& b, const Differenc
   if (d.n < 2) return a + " and " + b + " cannot be compared: " + std::to_string(d.n) + " pairs of finished runs.";
   if (!d.decided())
     return "No difference between " + a + " and " + b + " can be claimed: " + signed_loss(d.mean) +
-           " nats per token, 95 % interval [" + signed_loss(d.low) + ", " + signed_loss(d.high) + "] contains zero (" + pairs +
-           "). Differences of " + format_loss(d.detectable) + " or more would have been seen.";
+           " nats per token, 95 % interval [" + signed_loss(d.low) + ", " + signed_loss(d.high) + "] contains zero (" +
+           pairs + "). Differences of " + format_loss(d.detectable) + " or more would have been seen.";
   const bool ahead = d.mean < 0;
   return a + " is " + (ahead ? "ahead of " : "behind ") + b + " by " + format_loss(std::abs(d.mean)) +
          " nats per token on test (95 % interval " + format_loss(std::min(std::abs(d.low), std::abs(d.high))) + " to " +
@@ -125,10 +132,16 @@ std::string sentence(const std::string& a, const std::string& b, const Differenc
 Value comparison(const CompetitorOutcome& a, const CompetitorOutcome& b) {
   const auto [x, y] = pairs(a, b);
   const Difference d = paired_difference(x, y), w = welch_difference(x, y);
-  return Value::Table{{"optimizer", a.competitor.name}, {"against", b.competitor.name}, {"n", d.n},
-                      {"difference", d.mean}, {"interval", Value::Array{finite(d.low), finite(d.high)}},
-                      {"p", finite(d.p)}, {"welch_p", finite(w.p)}, {"detectable", finite(d.detectable)},
-                      {"decided", d.decided()}, {"sentence", sentence(a.competitor.name, b.competitor.name, d)}};
+  return Value::Table{{"optimizer", a.competitor.name},
+                      {"against", b.competitor.name},
+                      {"n", d.n},
+                      {"difference", d.mean},
+                      {"interval", Value::Array{finite(d.low), finite(d.high)}},
+                      {"p", finite(d.p)},
+                      {"welch_p", finite(w.p)},
+                      {"detectable", finite(d.detectable)},
+                      {"decided", d.decided()},
+                      {"sentence", sentence(a.competitor.name, b.competitor.name, d)}};
 }
 
 std::vector<std::string> warnings_of(const CampaignConfig& campaign, const std::vector<CompetitorOutcome>& outcomes) {
@@ -155,21 +168,26 @@ std::vector<std::string> warnings_of(const CampaignConfig& campaign, const std::
     all.push_back(key + " was not tuned (one value) for " + who + ".");
   }
   if (campaign.final_seeds.size() < 5)
-    all.push_back(std::to_string(campaign.final_seeds.size()) + " final seeds: an indication, not a claim; 5 are the least for one.");
+    all.push_back(std::to_string(campaign.final_seeds.size()) +
+                  " final seeds: an indication, not a claim; 5 are the least for one.");
   if (outcomes.size() > 2) all.push_back("Intervals are for one comparison each, not corrected for their number.");
   return all;
 }
 
-Value optimizer_value(const CompetitorOutcome& o, const std::string& directory, double target, double steps, bool concurrent) {
+Value optimizer_value(const CompetitorOutcome& o, const std::string& directory, double target, double steps,
+                      bool concurrent) {
   Value points = Value::array();
   for (size_t i = 0; i < o.points.size(); ++i) {
     Value runs = Value::array();
     for (const RunOutcome& r : o.tuning[i]) runs.push_back(run_value(r, directory));
     if (o.best == i)
       for (const RunOutcome& r : o.final) runs.push_back(run_value(r, directory));
-    const auto diverged = std::count_if(o.tuning[i].begin(), o.tuning[i].end(), [](const auto& r) { return r.status == "diverged"; });
-    points.push_back(Value::Table{{"point", point_value(o.points[i])}, {"runs", runs},
-                                  {"val_mean", finite(tuning_score(o.tuning[i]))}, {"diverged", static_cast<int64_t>(diverged)}});
+    const auto diverged =
+        std::count_if(o.tuning[i].begin(), o.tuning[i].end(), [](const auto& r) { return r.status == "diverged"; });
+    points.push_back(Value::Table{{"point", point_value(o.points[i])},
+                                  {"runs", runs},
+                                  {"val_mean", finite(tuning_score(o.tuning[i]))},
+                                  {"diverged", static_cast<int64_t>(diverged)}});
   }
   Value out = Value::Table{{"name", o.competitor.name}, {"recipe", o.competitor.set}, {"points", points}};
   if (!o.best) return out;
@@ -235,7 +253,8 @@ Value make_results(const CampaignConfig& campaign, const std::vector<CompetitorO
   bool concurrent = false;
   for (const CompetitorOutcome& o : outcomes)
     for (const RunOutcome& r : o.final) concurrent |= r.concurrent;
-  const auto base = std::find_if(outcomes.begin(), outcomes.end(), [&](const auto& o) { return o.competitor.name == campaign.baseline; });
+  const auto base = std::find_if(outcomes.begin(), outcomes.end(),
+                                 [&](const auto& o) { return o.competitor.name == campaign.baseline; });
   const double target = common_target(outcomes);
   const Value* train = campaign.base.find("train");
   const int64_t steps = train ? train->integer_or("steps", TrainOptions{}.steps) : TrainOptions{}.steps;
@@ -251,11 +270,19 @@ Value make_results(const CampaignConfig& campaign, const std::vector<CompetitorO
     verdict.push_back(comparisons.as_array().back().at("sentence"));
   }
   for (const std::string& w : warnings_of(campaign, outcomes)) warnings.push_back(w);
-  return Value::Table{{"name", campaign.name}, {"corpus", corpus}, {"steps", steps},
-                      {"metric", "validation loss (nats per token)"}, {"claimed_on", "test"},
-                      {"optimizers", optimizers}, {"baseline", campaign.baseline}, {"comparisons", comparisons},
-                      {"noise_sd", finite(pooled_noise(groups))}, {"concurrent", concurrent}, {"target", finite(target)},
-                      {"warnings", warnings}, {"verdict", verdict}};
+  return Value::Table{{"name", campaign.name},
+                      {"corpus", corpus},
+                      {"steps", steps},
+                      {"metric", "validation loss (nats per token)"},
+                      {"claimed_on", "test"},
+                      {"optimizers", optimizers},
+                      {"baseline", campaign.baseline},
+                      {"comparisons", comparisons},
+                      {"noise_sd", finite(pooled_noise(groups))},
+                      {"concurrent", concurrent},
+                      {"target", finite(target)},
+                      {"warnings", warnings},
+                      {"verdict", verdict}};
 }
 
 namespace {
@@ -279,7 +306,8 @@ std::string wrapped(const std::string& text, size_t width) {
   std::string out, rest = text;
   while (rest.size() > width) {
     size_t cut = rest.rfind(' ', width);
-    while (cut != std::string::npos && cut > 0 && rest[cut + 1] == '%') cut = rest.rfind(' ', cut - 1);  // "95 %" stays together
+    while (cut != std::string::npos && cut > 0 && rest[cut + 1] == '%')
+      cut = rest.rfind(' ', cut - 1);  // "95 %" stays together
     if (cut == std::string::npos || cut == 0) cut = width;
     out += rest.substr(0, cut) + "\n  ";
     rest = rest.substr(rest[cut] == ' ' ? cut + 1 : cut);
@@ -295,7 +323,9 @@ namespace {
 std::vector<const Value*> best_first(const Value& results) {
   std::vector<const Value*> order;
   for (const Value& o : results.at("optimizers").as_array()) order.push_back(&o);
-  const auto loss = [](const Value* o) { return o->find("final") ? o->at("final").real_or("mean", kInfinity) : kInfinity; };
+  const auto loss = [](const Value* o) {
+    return o->find("final") ? o->at("final").real_or("mean", kInfinity) : kInfinity;
+  };
   std::stable_sort(order.begin(), order.end(), [&](const Value* a, const Value* b) { return loss(a) < loss(b); });
   return order;
 }
@@ -308,18 +338,25 @@ std::vector<std::string> table_row(const Value& results, const Value& o) {
   if (const Value* c = comparison_of(results, name)) {
     const auto& range = c->at("interval").as_array();
     const auto real = [](const Value& v) { return v.is_number() ? v.as_real() : NAN; };
-    against = signed_loss(c->real_or("difference", NAN)) + " [" + signed_loss(real(range[0])) + ", " + signed_loss(real(range[1])) + "]";
+    against = signed_loss(c->real_or("difference", NAN)) + " [" + signed_loss(real(range[0])) + ", " +
+              signed_loss(real(range[1])) + "]";
   }
   const double steps = final->real_or("steps_to_target", NAN);
-  return {name, rates(o.at("best")), format_loss(final->real_or("mean", NAN)) + " +- " + format_loss(final->real_or("sd", NAN)),
-          std::to_string(final->integer_or("n", 0)), against, std::isfinite(steps) ? three_figures(steps) : "-",
-          three_figures(final->real_or("seconds_per_step", NAN)), three_figures(o.real_or("state_bytes_per_parameter", NAN)) + " B/p"};
+  return {name,
+          rates(o.at("best")),
+          format_loss(final->real_or("mean", NAN)) + " +- " + format_loss(final->real_or("sd", NAN)),
+          std::to_string(final->integer_or("n", 0)),
+          against,
+          std::isfinite(steps) ? three_figures(steps) : "-",
+          three_figures(final->real_or("seconds_per_step", NAN)),
+          three_figures(o.real_or("state_bytes_per_parameter", NAN)) + " B/p"};
 }
 
 }  // namespace
 
 std::string format_results(const Value& results, int width) {
-  std::vector<std::vector<std::string>> rows{{"optimizer", "rate", "test loss", "n", "against " + results.at("baseline").as_string() + " (paired, 95 %)",
+  std::vector<std::vector<std::string>> rows{{"optimizer", "rate", "test loss", "n",
+                                              "against " + results.at("baseline").as_string() + " (paired, 95 %)",
                                               "steps to " + three_decimals(results.real_or("target", NAN)),
                                               results.at("concurrent").as_bool() ? "cpu s/step" : "s/step", "state"}};
   for (const Value* o : best_first(results)) rows.push_back(table_row(results, *o));

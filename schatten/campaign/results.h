@@ -15,7 +15,7 @@ struct RunOutcome {
   std::string status = "missing";  // ok, diverged, interrupted, failed, missing
   double validation = NAN, test = NAN, seconds = NAN, cpu_seconds = NAN, state_bytes_per_parameter = NAN;
   std::string corpus;
-  bool concurrent = false;  // shared the machine with other runs
+  bool concurrent = false;                              // shared the machine with other runs
   std::vector<std::pair<int64_t, double>> evaluations;  // step, validation loss
   bool ok() const { return status == "ok"; }
 };

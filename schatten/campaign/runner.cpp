@@ -62,8 +62,9 @@ class Runner {
 };
 
 std::vector<std::string> Runner::command(const PlannedRun& run) const {
-  std::vector<std::string> words{options_.program.string(), "train", beside(run, ".toml").string(), "--run-dir",
-                                 run.run_dir.string(), "--resume-or-start", "--quiet"};
+  std::vector<std::string> words{
+      options_.program.string(), "train",  beside(run, ".toml").string(), "--run-dir", run.run_dir.string(),
+      "--resume-or-start",       "--quiet"};
   if (options_.jobs > 1) {
     const unsigned threads = std::max(1u, std::thread::hardware_concurrency() / static_cast<unsigned>(options_.jobs));
     words.insert(words.end(), {"--concurrent", "--set", "train.threads=" + std::to_string(threads)});
@@ -77,7 +78,8 @@ bool Runner::already_done(const PlannedRun& run) const {
   const std::string there = config_hash(read_run_config(load_toml(run.run_dir / "config.toml")));
   const std::string wanted = config_hash(read_run_config(run.config));
   if (there != wanted)
-    fail_usage({run.run_dir.string(), "a run of this campaign (config " + wanted + ")", "one with another config (" + there + ")",
+    fail_usage({run.run_dir.string(), "a run of this campaign (config " + wanted + ")",
+                "one with another config (" + there + ")",
                 "Remove " + campaign_.directory + ", or give the campaign another directory."});
   const std::string status = read_outcome(run).status;
   return status == "ok" || status == "diverged";
@@ -87,8 +89,14 @@ void Runner::finished(const PlannedRun& run, bool skipped) {
   const RunOutcome outcome = read_outcome(run);
   progress_.finished(outcome, skipped);
   if (!options_.json) return;
-  std::cout << to_json(Value::Table{{"event", "run"}, {"optimizer", run.optimizer}, {"dir", run.run_dir.string()}, {"seed", run.seed},
-                                    {"status", outcome.status}, {"val", outcome.validation}, {"skipped", skipped}}) << std::endl;
+  std::cout << to_json(Value::Table{{"event", "run"},
+                                    {"optimizer", run.optimizer},
+                                    {"dir", run.run_dir.string()},
+                                    {"seed", run.seed},
+                                    {"status", outcome.status},
+                                    {"val", outcome.validation},
+                                    {"skipped", skipped}})
+            << std::endl;
 }
 
 void Runner::report_failure(const PlannedRun& run, int code) {
@@ -153,7 +161,8 @@ std::vector<CompetitorOutcome> Runner::tuning_outcomes() const {
     CompetitorOutcome o{.competitor = c, .points = expand_grid(c.grid)};
     for (const Point& p : o.points) {
       o.tuning.emplace_back();
-      for (const int64_t seed : campaign_.tuning_seeds) o.tuning.back().push_back(read_outcome(plan_run(campaign_, c, p, seed, Phase::tune)));
+      for (const int64_t seed : campaign_.tuning_seeds)
+        o.tuning.back().push_back(read_outcome(plan_run(campaign_, c, p, seed, Phase::tune)));
     }
     o.best = best_point(o.tuning);
     outcomes.push_back(std::move(o));
@@ -175,7 +184,10 @@ void Runner::write_plan(const std::vector<PlannedRun>& runs) const {
   for (const PlannedRun& r : runs) {
     Value point = Value::table();
     for (const auto& [key, value] : r.point) point[key] = value;
-    list.push_back(Value::Table{{"dir", r.run_dir.lexically_relative(campaign_.directory).string()}, {"optimizer", r.optimizer}, {"point", point}, {"seed", r.seed},
+    list.push_back(Value::Table{{"dir", r.run_dir.lexically_relative(campaign_.directory).string()},
+                                {"optimizer", r.optimizer},
+                                {"point", point},
+                                {"seed", r.seed},
                                 {"phase", r.phase == Phase::tune ? "tune" : "final"}});
   }
   write_file_durably(fs::path(campaign_.directory) / "plan.json", to_pretty_json(Value::Table{{"runs", list}}) + "\n");
@@ -186,8 +198,9 @@ CampaignResult Runner::operator()() {
   write_file_durably(fs::path(campaign_.directory) / "campaign.toml", to_toml(write_fields(campaign_)));
   std::vector<PlannedRun> plan = tuning_runs();
   write_plan(plan);
-  progress_.phase(std::to_string(campaign_.optimizer.size()) + " optimizers, " + std::to_string(plan.size()) + " tuning runs, " +
-                  std::to_string(options_.jobs) + " at a time", plan);
+  progress_.phase(std::to_string(campaign_.optimizer.size()) + " optimizers, " + std::to_string(plan.size()) +
+                      " tuning runs, " + std::to_string(options_.jobs) + " at a time",
+                  plan);
   execute(plan);
   std::vector<CompetitorOutcome> outcomes = tuning_outcomes();
   if (!stop_) {
@@ -195,7 +208,8 @@ CampaignResult Runner::operator()() {
     plan.insert(plan.end(), finals.begin(), finals.end());
     write_plan(plan);
     progress_.phase(std::to_string(finals.size()) + " final runs at the best rates, " +
-                    std::to_string(campaign_.final_seeds.size()) + " fresh seeds", finals);
+                        std::to_string(campaign_.final_seeds.size()) + " fresh seeds",
+                    finals);
     execute(finals);
   }
   progress_.erase();
@@ -205,7 +219,8 @@ CampaignResult Runner::operator()() {
   }
   for (CompetitorOutcome& o : outcomes)
     for (const int64_t seed : campaign_.final_seeds)
-      if (o.best) o.final.push_back(read_outcome(plan_run(campaign_, o.competitor, o.points[*o.best], seed, Phase::final)));
+      if (o.best)
+        o.final.push_back(read_outcome(plan_run(campaign_, o.competitor, o.points[*o.best], seed, Phase::final)));
   CampaignResult result{.results = make_results(campaign_, outcomes), .failed = failed_};
   write_file_durably(fs::path(campaign_.directory) / "results.json", to_pretty_json(result.results) + "\n");
   if (options_.json) std::cout << to_json(result.results) << std::endl;
@@ -215,7 +230,8 @@ CampaignResult Runner::operator()() {
 
 }  // namespace
 
-CampaignResult run_campaign(const CampaignConfig& campaign, const CampaignOptions& options, const std::atomic<bool>& stop) {
+CampaignResult run_campaign(const CampaignConfig& campaign, const CampaignOptions& options,
+                            const std::atomic<bool>& stop) {
   return Runner(campaign, options, stop)();
 }
 

@@ -20,6 +20,7 @@ struct CampaignResult {
 
 /// Finished runs are skipped, killed ones resumed. Writes plan.json and results.json into the campaign's directory and
 /// prints progress, table and verdict. `stop` ends the running children (they save) and returns.
-CampaignResult run_campaign(const CampaignConfig& campaign, const CampaignOptions& options, const std::atomic<bool>& stop);
+CampaignResult run_campaign(const CampaignConfig& campaign, const CampaignOptions& options,
+                            const std::atomic<bool>& stop);
 
 }  // namespace schatten

@@ -35,7 +35,8 @@ double beta_fraction(double a, double b, double x) {
 double incomplete_beta(double a, double b, double x) {
   if (x <= 0) return 0;
   if (x >= 1) return 1;
-  const double front = std::exp(std::lgamma(a + b) - std::lgamma(a) - std::lgamma(b) + a * std::log(x) + b * std::log1p(-x));
+  const double front =
+      std::exp(std::lgamma(a + b) - std::lgamma(a) - std::lgamma(b) + a * std::log(x) + b * std::log1p(-x));
   return x < (a + 1) / (a + b + 2) ? front * beta_fraction(a, b, x) / a : 1 - front * beta_fraction(b, a, 1 - x) / b;
 }
 
@@ -90,7 +91,11 @@ double student_quantile(double probability, double freedom) {
 }
 
 Estimate estimate(const std::vector<double>& x) {
-  Estimate e{.n = static_cast<int64_t>(x.size()), .mean = mean(x), .sd = standard_deviation(x), .low = -kInfinity, .high = kInfinity};
+  Estimate e{.n = static_cast<int64_t>(x.size()),
+             .mean = mean(x),
+             .sd = standard_deviation(x),
+             .low = -kInfinity,
+             .high = kInfinity};
   if (x.size() < 2) return e;
   const auto n = static_cast<double>(x.size());
   const double reach = student_quantile(0.975, n - 1) * e.sd / std::sqrt(n);

@@ -50,22 +50,18 @@ void fail_unknown_key(const Value& at, std::string_view owner, std::string_view 
               "the unknown key '" + dotted(owner, key) + "'" + where(at), suggestion(key, known)});
 }
 
-void fail_enum(const Value& at, std::string_view owner, std::string_view key,
-               const std::vector<std::string>& known) {
+void fail_enum(const Value& at, std::string_view owner, std::string_view key, const std::vector<std::string>& known) {
   fail_usage({"config", "'" + dotted(owner, key) + "' to be one of its names", described(at),
               suggestion(at.is_string() ? at.as_string() : "", known)});
 }
 
-void fail_type(const Value& at, std::string_view owner, std::string_view key,
-               std::string_view expected) {
+void fail_type(const Value& at, std::string_view owner, std::string_view key, std::string_view expected) {
   const std::string name = dotted(owner, key);
-  fail_usage({"config", (name.empty() ? "" : "'" + name + "' to be ") + std::string(expected),
-              described(at), ""});
+  fail_usage({"config", (name.empty() ? "" : "'" + name + "' to be ") + std::string(expected), described(at), ""});
 }
 
 void fail_range(const Value& at, std::string_view key, int64_t got) {
-  fail_usage(
-      {"config", "'" + std::string(key) + "' to fit 32 bits", std::to_string(got) + where(at), ""});
+  fail_usage({"config", "'" + std::string(key) + "' to fit 32 bits", std::to_string(got) + where(at), ""});
 }
 
 void read_field(const Value& v, std::string_view owner, std::string_view key, bool& out) {

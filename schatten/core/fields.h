@@ -48,8 +48,7 @@ std::string_view enum_name(E e) {
                                    const std::vector<std::string>& known);
 [[noreturn]] void fail_enum(const Value& at, std::string_view owner, std::string_view key,
                             const std::vector<std::string>& known);
-[[noreturn]] void fail_type(const Value& at, std::string_view owner, std::string_view key,
-                            std::string_view expected);
+[[noreturn]] void fail_type(const Value& at, std::string_view owner, std::string_view key, std::string_view expected);
 [[noreturn]] void fail_range(const Value& at, std::string_view key, int64_t got);
 
 void read_field(const Value& v, std::string_view owner, std::string_view key, bool& out);
@@ -107,8 +106,7 @@ void read_fields(const Value& table, T& out, std::string_view owner) {
   if (!table.is_table()) fail_type(table, "", owner, "a table");
   const auto known = field_names(out);
   for (const auto& [key, value] : table.as_table()) {
-    if (std::find(known.begin(), known.end(), key) == known.end())
-      fail_unknown_key(value, owner, key, known);
+    if (std::find(known.begin(), known.end(), key) == known.end()) fail_unknown_key(value, owner, key, known);
   }
   out.fields([&](std::string_view key, auto& member, std::string_view) {
     if (const Value* v = table.find(key)) read_field(*v, owner, key, member);
@@ -122,11 +120,12 @@ Value field_value(const T& v) {
   } else if constexpr (HasFields<T>) {
     Value table = Value::table();
     T copy = v;
-    copy.fields([&](std::string_view key, auto& member, std::string_view) {
-      table[key] = field_value(member);
-    });
+    copy.fields([&](std::string_view key, auto& member, std::string_view) { table[key] = field_value(member); });
     return table;
-  } else if constexpr (requires { v.begin(); typename T::value_type; } && !std::same_as<T, std::string>) {
+  } else if constexpr (requires {
+                         v.begin();
+                         typename T::value_type;
+                       } && !std::same_as<T, std::string>) {
     Value array = Value::array();
     for (const auto& item : v) array.push_back(field_value(item));
     return array;

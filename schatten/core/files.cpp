@@ -49,9 +49,7 @@ fs::path replaceable(const fs::path& path) {
   return fs::canonical(path);
 }
 
-fs::path folder_of(const fs::path& path) {
-  return path.has_parent_path() ? path.parent_path() : ".";
-}
+fs::path folder_of(const fs::path& path) { return path.has_parent_path() ? path.parent_path() : "."; }
 
 /// Three digits at most: "3.3 M", "128 MiB".
 std::string scaled(double value, double base, const char* const* units, size_t count) {
@@ -61,8 +59,7 @@ std::string scaled(double value, double base, const char* const* units, size_t c
   for (; unit + 1 < count && rounded(size) >= base; ++unit) size /= base;
   char text[64];
   const bool whole = rounded(size) == std::floor(rounded(size));
-  std::snprintf(text, sizeof text, "%s%.*f%s", value < 0 ? "-" : "", whole ? 0 : 1, rounded(size),
-                units[unit]);
+  std::snprintf(text, sizeof text, "%s%.*f%s", value < 0 ? "-" : "", whole ? 0 : 1, rounded(size), units[unit]);
   return text;
 }
 
@@ -131,16 +128,14 @@ fs::path temporary_path(const fs::path& path) {
   const auto now = static_cast<size_t>(std::chrono::steady_clock::now().time_since_epoch().count());
   const size_t number = now ^ (std::hash<std::thread::id>{}(std::this_thread::get_id()) << 1);
   const std::string name = path.filename().string().substr(0, longest);
-  return path.parent_path() /
-         ("." + name + "." + std::to_string(::getpid()) + "-" + std::to_string(number) + ".tmp");
+  return path.parent_path() / ("." + name + "." + std::to_string(::getpid()) + "-" + std::to_string(number) + ".tmp");
 }
 
 void fsync_folder(const fs::path& folder) {
   const Descriptor opened(folder.empty() ? "." : folder, O_RDONLY | O_DIRECTORY);
   if (opened.number() < 0) fail_file(folder, "a readable folder", errno);
   // Some network file systems cannot sync a folder and say so with EINVAL.
-  if (::fsync(opened.number()) != 0 && errno != EINVAL)
-    fail_file(folder, "to sync the folder", errno);
+  if (::fsync(opened.number()) != 0 && errno != EINVAL) fail_file(folder, "to sync the folder", errno);
 }
 
 std::string format_bytes(int64_t bytes) {

@@ -15,8 +15,7 @@ constexpr size_t max_depth = 64;
 
 Origin position(std::string_view text, std::string_view file, size_t byte) {
   const std::string_view before = text.substr(0, byte == 0 ? 0 : byte - 1);
-  const size_t line_start =
-      before.rfind('\n') == std::string_view::npos ? 0 : before.rfind('\n') + 1;
+  const size_t line_start = before.rfind('\n') == std::string_view::npos ? 0 : before.rfind('\n') + 1;
   return {std::string(file), static_cast<int>(std::count(before.begin(), before.end(), '\n')) + 1,
           static_cast<int>(before.size() - line_start) + 1};
 }
@@ -50,8 +49,7 @@ class Builder : public nlohmann::json_sax<nlohmann::json> {
 
   bool key(std::string& name) override {
     Level& level = levels_.back();
-    if (!level.names.insert(name).second)
-      fail_json(file_, "the key '" + name + "' twice in one table");
+    if (!level.names.insert(name).second) fail_json(file_, "the key '" + name + "' twice in one table");
     level.key = std::move(name);
     return true;
   }
@@ -72,8 +70,7 @@ class Builder : public nlohmann::json_sax<nlohmann::json> {
   };
 
   bool open(Value empty) {
-    if (levels_.size() >= max_depth)
-      fail_json(file_, "more than " + std::to_string(max_depth) + " nested levels");
+    if (levels_.size() >= max_depth) fail_json(file_, "more than " + std::to_string(max_depth) + " nested levels");
     levels_.push_back({std::move(empty)});
     return true;
   }
@@ -108,8 +105,7 @@ bool has_nonfinite(const Value& value) {
 
 bool is_flat(const Value& array) {
   const auto& items = array.as_array();
-  return std::none_of(items.begin(), items.end(),
-                      [](const Value& v) { return v.is_array() || v.is_table(); });
+  return std::none_of(items.begin(), items.end(), [](const Value& v) { return v.is_array() || v.is_table(); });
 }
 
 class Writer {

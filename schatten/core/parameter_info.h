@@ -19,9 +19,9 @@ struct ParameterInfo {
   int64_t index = 0;  // position in the model's list: random draws go by it
   Role role = Role::hidden_matrix;
   std::vector<int64_t> shape{};
-  int block = -1;                       // transformer block, -1 outside
-  int heads = 0, kv_heads = 0;          // attention projections only
-  std::vector<int64_t> fused_parts{};   // rows of fused q, k, v
+  int block = -1;                      // transformer block, -1 outside
+  int heads = 0, kv_heads = 0;         // attention projections only
+  std::vector<int64_t> fused_parts{};  // rows of fused q, k, v
 
   int64_t numel() const;
   /// The matrix view that stages see: conv [out, in*kh*kw], vector [1, n].

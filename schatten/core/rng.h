@@ -24,7 +24,7 @@ class Rng {
   uint64_t bits(uint64_t counter) const { return mix(key_, counter); }
   double uniform(uint64_t counter) const { return static_cast<double>(bits(counter) >> 11) * 0x1.0p-53; }
   int64_t below(int64_t bound, uint64_t counter) const;  // unbiased to 2^-32 for bound < 2^32
-  /// Standard normal tensor drawn in float64 (Box-Muller on the counter) and cast: same bits on every machine up to libm.
+  /// Standard normal tensor drawn in float64 (Box-Muller on the counter) and cast: same bits everywhere up to libm.
   Tensor normal(const std::vector<int64_t>& shape, at::ScalarType dtype) const;
 
  private:

@@ -16,8 +16,7 @@
 namespace schatten {
 namespace {
 
-static_assert(std::endian::native == std::endian::little,
-              "the data of the format is little-endian");
+static_assert(std::endian::native == std::endian::little, "the data of the format is little-endian");
 
 namespace fs = std::filesystem;
 
@@ -113,11 +112,9 @@ class Reader {
     if (size_ < 8) defect("8 bytes of header length", std::to_string(size_) + " bytes in all");
     uint64_t length = 0;
     read_bytes(&length, sizeof length);
-    if (length > max_header)
-      defect("a header of at most 100 MB", std::to_string(length) + " bytes");
+    if (length > max_header) defect("a header of at most 100 MB", std::to_string(length) + " bytes");
     if (length > size_ - 8)
-      defect("a header inside the file",
-             std::to_string(length) + " bytes in a file of " + std::to_string(size_));
+      defect("a header inside the file", std::to_string(length) + " bytes in a file of " + std::to_string(size_));
     std::string text(length, '\0');
     read_bytes(text.data(), length);
     if (text.empty() || text[0] != '{') defect("a header that starts with '{'", "another");
@@ -139,8 +136,7 @@ class Reader {
   void read_metadata(const Value& value) {
     if (!value.is_table()) defect("__metadata__ to be a table", std::string(value.type_name()));
     for (const auto& [key, text] : value.as_table()) {
-      if (!text.is_string())
-        defect("__metadata__ of strings", std::string(text.type_name()) + " in " + in_quotes(key));
+      if (!text.is_string()) defect("__metadata__ of strings", std::string(text.type_name()) + " in " + in_quotes(key));
       metadata_[key] = text.as_string();
     }
   }
@@ -150,10 +146,8 @@ class Reader {
     const at::ScalarType dtype = read_dtype(name, member(name, value, "dtype"));
     std::vector<int64_t> shape = read_numbers(name, value, "shape");
     const std::vector<int64_t> offsets = read_numbers(name, value, "data_offsets");
-    if (offsets.size() != 2)
-      defect("two data_offsets for " + in_quotes(name), std::to_string(offsets.size()));
-    Entry entry{name, dtype, std::move(shape), static_cast<uint64_t>(offsets[0]),
-                static_cast<uint64_t>(offsets[1])};
+    if (offsets.size() != 2) defect("two data_offsets for " + in_quotes(name), std::to_string(offsets.size()));
+    Entry entry{name, dtype, std::move(shape), static_cast<uint64_t>(offsets[0]), static_cast<uint64_t>(offsets[1])};
     check_size(entry);
     return entry;
   }
@@ -171,10 +165,8 @@ class Reader {
     defect("a dtype among " + known_dtypes(), in_quotes(given) + " for " + in_quotes(name));
   }
 
-  std::vector<int64_t> read_numbers(const std::string& name, const Value& of,
-                                    std::string_view key) const {
-    const std::string what =
-        "'" + std::string(key) + "' of " + in_quotes(name) + " to be whole numbers from 0";
+  std::vector<int64_t> read_numbers(const std::string& name, const Value& of, std::string_view key) const {
+    const std::string what = "'" + std::string(key) + "' of " + in_quotes(name) + " to be whole numbers from 0";
     const Value& list = member(name, of, key);
     if (!list.is_array()) defect(what, std::string(list.type_name()));
     std::vector<int64_t> numbers;
@@ -210,17 +202,13 @@ class Reader {
     uint64_t covered = 0;
     for (const Entry& e : entries_) {
       if (e.begin != covered)
-        defect(in_quotes(e.name) + " to start at byte " + std::to_string(covered),
-               std::to_string(e.begin));
+        defect(in_quotes(e.name) + " to start at byte " + std::to_string(covered), std::to_string(e.begin));
       covered = e.end;
     }
-    if (covered != data_size_)
-      defect(std::to_string(covered) + " bytes of data", std::to_string(data_size_));
+    if (covered != data_size_) defect(std::to_string(covered) + " bytes of data", std::to_string(data_size_));
   }
 
-  Tensor meta(const Entry& e) const {
-    return at::empty(e.shape, at::TensorOptions().dtype(e.dtype).device(at::kMeta));
-  }
+  Tensor meta(const Entry& e) const { return at::empty(e.shape, at::TensorOptions().dtype(e.dtype).device(at::kMeta)); }
 
   // The data lie in the order of the entries without gaps, so the stream is already in place.
   Tensor read_tensor(const Entry& e) {
@@ -248,8 +236,7 @@ std::string_view dtype_name(const Named& named) {
     if (d.type == named.second.scalar_type()) return d.name;
   }
   fail({"safetensors", "a dtype among " + known_dtypes(),
-        std::string(c10::toString(named.second.scalar_type())) + " for " + in_quotes(named.first),
-        ""});
+        std::string(c10::toString(named.second.scalar_type())) + " for " + in_quotes(named.first), ""});
 }
 
 void check_writable(const std::vector<Named>& tensors) {
@@ -264,9 +251,8 @@ void check_writable(const std::vector<Named>& tensors) {
 
 /// Widest elements first, so that each tensor is aligned in a mapped file.
 std::vector<Named> aligned(std::vector<Named> tensors) {
-  std::stable_sort(tensors.begin(), tensors.end(), [](const Named& a, const Named& b) {
-    return a.second.element_size() > b.second.element_size();
-  });
+  std::stable_sort(tensors.begin(), tensors.end(),
+                   [](const Named& a, const Named& b) { return a.second.element_size() > b.second.element_size(); });
   return tensors;
 }
 
@@ -319,8 +305,7 @@ void save_safetensors(const fs::path& path, const TensorFile& file) {
   const std::vector<Named> tensors = aligned(file.tensors);
   const std::string header = header_text(file, tensors);
   if (header.size() > max_header)
-    fail({"safetensors " + path.string(), "a header of at most 100 MB",
-          std::to_string(header.size()), ""});
+    fail({"safetensors " + path.string(), "a header of at most 100 MB", std::to_string(header.size()), ""});
   DurableFile out(path);
   const uint64_t length = header.size();
   out.write(&length, sizeof length);

@@ -17,8 +17,8 @@ size_t sequence_length(unsigned char lead) {
 
 // Overlong forms, surrogates and code points above U+10FFFF.
 bool bad_second_byte(unsigned char lead, unsigned char second) {
-  return (lead == 0xe0 && second < 0xa0) || (lead == 0xed && second > 0x9f) ||
-         (lead == 0xf0 && second < 0x90) || (lead == 0xf4 && second > 0x8f);
+  return (lead == 0xe0 && second < 0xa0) || (lead == 0xed && second > 0x9f) || (lead == 0xf0 && second < 0x90) ||
+         (lead == 0xf4 && second > 0x8f);
 }
 
 constexpr std::string_view kReplacement = "\xef\xbf\xbd";  // U+FFFD

@@ -19,9 +19,8 @@ class Reader {
   Value table(const toml::table& from, const toml::source_position& at, int depth) const {
     std::vector<std::pair<const toml::key*, const toml::node*>> entries;
     for (const auto& [key, node] : from) entries.emplace_back(&key, &node);
-    std::stable_sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) {
-      return a.first->source().begin < b.first->source().begin;
-    });
+    std::stable_sort(entries.begin(), entries.end(),
+                     [](const auto& a, const auto& b) { return a.first->source().begin < b.first->source().begin; });
     Value::Table members;
     for (const auto& [key, node] : entries)
       members.emplace_back(std::string(key->str()), value(*node, key->source().begin, depth + 1));
@@ -39,14 +38,13 @@ class Reader {
     if (const auto* i = node.as_integer()) return placed(Value(i->get()), at);
     if (const auto* f = node.as_floating_point()) return placed(Value(f->get()), at);
     if (const auto* s = node.as_string()) return placed(Value(s->get()), at);
-    fail_usage({"config", "a string, number, boolean, array or table",
-                "a date or time at " + origin(at).to_string(), "Write it in quotes."});
+    fail_usage({"config", "a string, number, boolean, array or table", "a date or time at " + origin(at).to_string(),
+                "Write it in quotes."});
   }
 
   Value array(const toml::array& from, const toml::source_position& at, int depth) const {
     Value::Array items;
-    for (const toml::node& item : from)
-      items.push_back(value(item, item.source().begin, depth + 1));
+    for (const toml::node& item : from) items.push_back(value(item, item.source().begin, depth + 1));
     return placed(Value(std::move(items)), at);
   }
 
@@ -63,8 +61,7 @@ class Reader {
 
 bool is_bare(std::string_view key) {
   return !key.empty() && std::all_of(key.begin(), key.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
-           c == '-';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
   });
 }
 
@@ -108,10 +105,8 @@ void append_inline(std::string& out, const Value& value) {
   if (value.is_array()) return append_inline_array(out, value);
   if (value.is_string()) return append_quoted(out, value.as_string());
   if (value.is_real()) return append_real(out, value.as_real());
-  if (value.is_null())
-    fail_usage({"TOML", "values", "nothing inside an array", "TOML has no null."});
-  out +=
-      value.is_bool() ? (value.as_bool() ? "true" : "false") : std::to_string(value.as_integer());
+  if (value.is_null()) fail_usage({"TOML", "values", "nothing inside an array", "TOML has no null."});
+  out += value.is_bool() ? (value.as_bool() ? "true" : "false") : std::to_string(value.as_integer());
 }
 
 bool is_array_of_tables(const Value& value) {
@@ -120,9 +115,7 @@ bool is_array_of_tables(const Value& value) {
                      [](const Value& item) { return item.is_table(); });
 }
 
-bool is_line(const Value& value) {
-  return !value.is_null() && !value.is_table() && !is_array_of_tables(value);
-}
+bool is_line(const Value& value) { return !value.is_null() && !value.is_table() && !is_array_of_tables(value); }
 
 void append_lines(std::string& out, const Value& table) {
   for (const auto& [key, value] : table.as_table()) {
@@ -138,14 +131,11 @@ void append_lines(std::string& out, const Value& table) {
 bool needs_header(const Value& table) {
   const auto& members = table.as_table();
   const auto is_section = [](const Value& v) { return v.is_table() || is_array_of_tables(v); };
-  return std::none_of(members.begin(), members.end(),
-                      [&](const auto& m) { return is_section(m.second); }) ||
-         std::any_of(members.begin(), members.end(),
-                     [](const auto& m) { return is_line(m.second); });
+  return std::none_of(members.begin(), members.end(), [&](const auto& m) { return is_section(m.second); }) ||
+         std::any_of(members.begin(), members.end(), [](const auto& m) { return is_line(m.second); });
 }
 
-void append_header(std::string& out, std::string_view open, std::string_view path,
-                   std::string_view close) {
+void append_header(std::string& out, std::string_view open, std::string_view path, std::string_view close) {
   if (!out.empty()) out += '\n';
   out += open;
   out += path;
@@ -202,8 +192,7 @@ Value parse_toml(std::string_view text, std::string_view file) {
   } catch (const toml::parse_error& e) {
     const auto& at = e.source().begin;
     const Origin origin{std::string(file), static_cast<int>(at.line), static_cast<int>(at.column)};
-    fail_usage({"config", "valid TOML",
-                "at " + origin.to_string() + ": " + std::string(e.description()), ""});
+    fail_usage({"config", "valid TOML", "at " + origin.to_string() + ": " + std::string(e.description()), ""});
   }
 }
 

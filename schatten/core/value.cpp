@@ -52,8 +52,7 @@ const Value* find_part(const Value& in, std::string_view part) {
 Value& enter(Value& in, std::string_view part, std::string_view dotted) {
   if (in.is_array()) {
     if (const Value* item = find_item(in, part)) return const_cast<Value&>(*item);
-    fail_usage({"set " + std::string(dotted),
-                "a number below " + std::to_string(in.as_array().size()),
+    fail_usage({"set " + std::string(dotted), "a number below " + std::to_string(in.as_array().size()),
                 "'" + std::string(part) + "'", "Items of arrays are counted from 0."});
   }
   if (!in.is_null() && !in.is_table())
@@ -71,8 +70,7 @@ size_t distance(std::string_view a, std::string_view b) {
     for (size_t j = 1; j <= b.size(); ++j) {
       const size_t change = a[i - 1] == b[j - 1] ? 0 : 1;
       row[j] = std::min({last[j] + 1, row[j - 1] + 1, last[j - 1] + change});
-      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
-        row[j] = std::min(row[j], before[j - 2] + 1);
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) row[j] = std::min(row[j], before[j - 2] + 1);
     }
     before.swap(last);
     last.swap(row);
@@ -84,8 +82,7 @@ size_t distance(std::string_view a, std::string_view b) {
 
 std::string Origin::to_string() const {
   if (line <= 0) return file;
-  return (file.empty() ? "<text>" : file) + ":" + std::to_string(line) + ":" +
-         std::to_string(column);
+  return (file.empty() ? "<text>" : file) + ":" + std::to_string(line) + ":" + std::to_string(column);
 }
 
 std::string_view Value::type_name() const {
@@ -129,9 +126,7 @@ const Value* Value::find(std::string_view key) const {
   }
   return nullptr;
 }
-Value* Value::find(std::string_view key) {
-  return const_cast<Value*>(std::as_const(*this).find(key));
-}
+Value* Value::find(std::string_view key) { return const_cast<Value*>(std::as_const(*this).find(key)); }
 
 const Value& Value::at(std::string_view key) const {
   if (const Value* value = find(key)) return *value;
@@ -174,8 +169,7 @@ bool Value::operator==(const Value& other) const {
 void set_path(Value& table, std::string_view dotted, Value value) {
   Value* at = &table;
   for (const std::string_view part : split(dotted)) {
-    if (part.empty())
-      fail_usage({"set", "a path such as 'optimizer.lr'", "'" + std::string(dotted) + "'", ""});
+    if (part.empty()) fail_usage({"set", "a path such as 'optimizer.lr'", "'" + std::string(dotted) + "'", ""});
     at = &enter(*at, part, dotted);
   }
   *at = std::move(value);

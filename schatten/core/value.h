@@ -26,15 +26,15 @@ class Value {
   using Table = std::vector<std::pair<std::string, Value>>;
 
   Value() = default;
-  Value(bool v) : data_(v) {}                                     // NOLINT: values convert freely
-  Value(int v) : data_(static_cast<int64_t>(v)) {}                // NOLINT
-  Value(int64_t v) : data_(v) {}                                  // NOLINT
-  Value(double v) : data_(v) {}                                   // NOLINT
-  Value(const char* v) : data_(std::string(v)) {}                 // NOLINT
-  Value(std::string v) : data_(std::move(v)) {}                   // NOLINT
-  Value(std::string_view v) : data_(std::string(v)) {}            // NOLINT
-  Value(Array v) : data_(std::move(v)) {}                         // NOLINT
-  Value(Table v) : data_(std::move(v)) {}                         // NOLINT
+  Value(bool v) : data_(v) {}                           // NOLINT: values convert freely
+  Value(int v) : data_(static_cast<int64_t>(v)) {}      // NOLINT
+  Value(int64_t v) : data_(v) {}                        // NOLINT
+  Value(double v) : data_(v) {}                         // NOLINT
+  Value(const char* v) : data_(std::string(v)) {}       // NOLINT
+  Value(std::string v) : data_(std::move(v)) {}         // NOLINT
+  Value(std::string_view v) : data_(std::string(v)) {}  // NOLINT
+  Value(Array v) : data_(std::move(v)) {}               // NOLINT
+  Value(Table v) : data_(std::move(v)) {}               // NOLINT
   static Value array() { return Value(Array{}); }
   static Value table() { return Value(Table{}); }
 
@@ -92,8 +92,7 @@ std::string to_pretty_json(const Value& value);
 void set_path_text(Value& table, std::string_view dotted, std::string_view text);
 void set_path(Value& table, std::string_view dotted, Value value);
 /// Text of any kind is read, as above.
-void set_path(Value& table, std::string_view dotted,
-              const std::convertible_to<std::string_view> auto& text) {
+void set_path(Value& table, std::string_view dotted, const std::convertible_to<std::string_view> auto& text) {
   set_path_text(table, dotted, text);
 }
 const Value* find_path(const Value& table, std::string_view dotted);

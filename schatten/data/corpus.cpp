@@ -12,8 +12,8 @@ namespace {
 
 std::shared_ptr<const Corpus> within(std::shared_ptr<const Corpus> bytes, int64_t vocab_limit) {
   if (vocab_limit > 0 && vocab_limit < bytes->vocab())
-    fail_usage({"model.vocab", "at least 256 for the bytes of " + bytes->name(),
-                std::to_string(vocab_limit), "Leave model.vocab out: it follows the data."});
+    fail_usage({"model.vocab", "at least 256 for the bytes of " + bytes->name(), std::to_string(vocab_limit),
+                "Leave model.vocab out: it follows the data."});
   return bytes;
 }
 

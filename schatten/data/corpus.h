@@ -21,8 +21,7 @@ struct DataOptions {
   int64_t batch = 16;        // sequences per optimizer step (before accumulation splits it)
   int64_t eval_batches = 8;  // fixed held-out batches
   void fields(auto&& visit) {
-    visit("source", source,
-          "python-source, text:PATH (file, folder or glob), tokens:GLOB (.bin shards)");
+    visit("source", source, "python-source, text:PATH (file, folder or glob), tokens:GLOB (.bin shards)");
     visit("batch", batch, "sequences per forward pass");
     visit("eval_batches", eval_batches, "fixed held-out batches per evaluation");
   }

@@ -62,8 +62,7 @@ class Finder {
     expand(folder, at + 1);
     for (const auto& entry : fs::directory_iterator(root_ / folder)) {
       const std::string name = entry.path().filename().string();
-      if (!is_hidden(name) && !entry.is_symlink() && entry.is_directory())
-        expand_any_depth(folder + name + "/", at);
+      if (!is_hidden(name) && !entry.is_symlink() && entry.is_directory()) expand_any_depth(folder + name + "/", at);
     }
   }
 
@@ -105,8 +104,7 @@ FileList list_files(const std::string& pattern) {
     files = list_matching(pattern);
   }
   if (files.names.empty())
-    fail({"data.source", "a file, a folder with files, or a pattern that matches some",
-          "'" + pattern + "'",
+    fail({"data.source", "a file, a folder with files, or a pattern that matches some", "'" + pattern + "'",
           "Paths are relative to the current folder; names that begin with a dot do not count."});
   return files;
 }

@@ -31,8 +31,7 @@ Batch gather(const TokenView& view, const std::vector<int64_t>& windows, int64_t
   const int64_t rows = std::ssize(windows), width = context + 1;
   const Tensor all = at::empty({rows, width}, at::kLong);
   auto* out = all.data_ptr<int64_t>();
-  for (int64_t i = 0; i < rows; ++i)
-    view.copy(windows[static_cast<size_t>(i)] * context, width, out + i * width);
+  for (int64_t i = 0; i < rows; ++i) view.copy(windows[static_cast<size_t>(i)] * context, width, out + i * width);
   return {all.narrow(1, 0, context).contiguous(), all.narrow(1, 1, context).contiguous()};
 }
 
@@ -42,8 +41,7 @@ void require_positive(const char* key, int64_t value) {
 
 }  // namespace
 
-Loader::Loader(std::shared_ptr<const Corpus> corpus, Split split, int64_t batch, int64_t context,
-               Rng rng)
+Loader::Loader(std::shared_ptr<const Corpus> corpus, Split split, int64_t batch, int64_t context, Rng rng)
     : corpus_(std::move(corpus)), split_(split), batch_(batch), context_(context), rng_(rng) {
   require_positive("data.batch", batch_);
   require_positive("model.context", context_);
@@ -76,15 +74,12 @@ std::vector<Batch> Loader::fixed_batches(int64_t count) const {
   std::vector<Batch> batches;
   for (int64_t from = 0; from < wanted; from += batch_) {
     std::vector<int64_t> windows;
-    for (int64_t i = from; i < std::min(from + batch_, wanted); ++i)
-      windows.push_back(i * windows_ / wanted);
+    for (int64_t i = from; i < std::min(from + batch_, wanted); ++i) windows.push_back(i * windows_ / wanted);
     batches.push_back(gather(corpus_->tokens(split_), windows, context_));
   }
   return batches;
 }
 
-double Loader::epochs() const {
-  return static_cast<double>(position_) / static_cast<double>(windows_);
-}
+double Loader::epochs() const { return static_cast<double>(position_) / static_cast<double>(windows_); }
 
 }  // namespace schatten

@@ -17,8 +17,7 @@ struct Batch {
 /// cannot disturb it.
 class Loader {
  public:
-  Loader(std::shared_ptr<const Corpus> corpus, Split split, int64_t batch, int64_t context,
-         Rng rng);
+  Loader(std::shared_ptr<const Corpus> corpus, Split split, int64_t batch, int64_t context, Rng rng);
   Batch next();
   /// At most `count` batches for evaluation: windows spread evenly over the split, each once, the
   /// same for every rng. Where the split has fewer windows the batches are fewer and the last one

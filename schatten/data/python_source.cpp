@@ -34,8 +34,7 @@ bool says_generated(std::string_view text) {
 
 bool left_out(const std::string& path, const std::string& text) {
   const std::string below = "/" + path;
-  return below.ends_with("/version.py") || below.find("/generated/") != std::string::npos ||
-         says_generated(text) ||
+  return below.ends_with("/version.py") || below.find("/generated/") != std::string::npos || says_generated(text) ||
          static_cast<size_t>(std::count_if(text.begin(), text.end(), is_digit)) > text.size() / 5;
 }
 
@@ -56,8 +55,7 @@ fs::path torch_package(const fs::path& given) {
 std::vector<std::string> notes(int64_t not_utf8) {
   std::vector<std::string> notes{
       "about one longer validation line in eight also occurs in train (licences, idioms, copies)"};
-  if (not_utf8 > 0)
-    notes.push_back("files that are not UTF-8, left out: " + std::to_string(not_utf8));
+  if (not_utf8 > 0) notes.push_back("files that are not UTF-8, left out: " + std::to_string(not_utf8));
   return notes;
 }
 

@@ -27,19 +27,13 @@ class ByteView final : public TokenView {
 
 class TextCorpus final : public Corpus {
  public:
-  TextCorpus(std::string name, std::string id, std::array<ByteView, 3> splits,
-             std::vector<std::string> notes)
-      : name_(std::move(name)),
-        id_(std::move(id)),
-        splits_(std::move(splits)),
-        notes_(std::move(notes)) {}
+  TextCorpus(std::string name, std::string id, std::array<ByteView, 3> splits, std::vector<std::string> notes)
+      : name_(std::move(name)), id_(std::move(id)), splits_(std::move(splits)), notes_(std::move(notes)) {}
   std::string name() const override { return name_; }
   std::string id() const override { return id_; }
   int64_t vocab() const override { return 256; }
   double bytes_per_token() const override { return 1; }
-  const TokenView& tokens(Split split) const override {
-    return splits_[static_cast<size_t>(split)];
-  }
+  const TokenView& tokens(Split split) const override { return splits_[static_cast<size_t>(split)]; }
   std::string decode(const std::vector<int64_t>& tokens) const override {
     std::string text;
     for (const int64_t t : tokens) text += static_cast<char>(static_cast<unsigned char>(t));
@@ -77,13 +71,10 @@ void TextParts::add(Split split, std::string_view path, std::string_view text) {
   to += text;
 }
 
-std::shared_ptr<const Corpus> TextParts::corpus(std::string name,
-                                                std::vector<std::string> notes) && {
+std::shared_ptr<const Corpus> TextParts::corpus(std::string name, std::vector<std::string> notes) && {
   auto& [train, validation, test] = splits_;
-  std::array<ByteView, 3> views{ByteView(std::move(train)), ByteView(std::move(validation)),
-                                ByteView(std::move(test))};
-  return std::make_shared<TextCorpus>(std::move(name), hex(hash_), std::move(views),
-                                      std::move(notes));
+  std::array<ByteView, 3> views{ByteView(std::move(train)), ByteView(std::move(validation)), ByteView(std::move(test))};
+  return std::make_shared<TextCorpus>(std::move(name), hex(hash_), std::move(views), std::move(notes));
 }
 
 Split split_of(std::string_view path) {

@@ -43,8 +43,7 @@ void add_cut(TextParts& parts, std::string_view text) {
 void require_every_split(const TextParts& parts, const std::string& name, size_t files) {
   for (const Split split : {Split::train, Split::validation, Split::test}) {
     if (!parts.text(split).empty()) continue;
-    const std::string got =
-        "none for " + std::string(to_string(split)) + " in " + std::to_string(files);
+    const std::string got = "none for " + std::string(to_string(split)) + " in " + std::to_string(files);
     if (files == 1)
       fail({name, "text for train, validation and test", got + " file",
             "The file is empty, or its last tenth has fewer than two lines."});
@@ -63,8 +62,7 @@ std::shared_ptr<const Corpus> open_text(const std::string& pattern) {
   if (files.names.size() == 1) {
     add_cut(parts, read_utf8(files.root / files.names.front()));
   } else {
-    for (const std::string& path : files.names)
-      parts.add(split_of(path), path, read_utf8(files.root / path));
+    for (const std::string& path : files.names) parts.add(split_of(path), path, read_utf8(files.root / path));
   }
   require_every_split(parts, name, files.names.size());
   return std::move(parts).corpus(name, {});

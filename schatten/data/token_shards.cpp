@@ -43,15 +43,13 @@ class Mapping {
     struct stat facts {};
     bool fine = file >= 0 && ::fstat(file, &facts) == 0;
     if (fine && facts.st_size > 0) {
-      void* at =
-          ::mmap(nullptr, static_cast<size_t>(facts.st_size), PROT_READ, MAP_SHARED, file, 0);
+      void* at = ::mmap(nullptr, static_cast<size_t>(facts.st_size), PROT_READ, MAP_SHARED, file, 0);
       fine = at != MAP_FAILED;
       if (fine) bytes_ = {static_cast<const char*>(at), static_cast<size_t>(facts.st_size)};
     }
     const int error = errno;
     if (file >= 0) ::close(file);
-    if (!fine)
-      fail({path.string(), "a readable shard", std::generic_category().message(error), ""});
+    if (!fine) fail({path.string(), "a readable shard", std::generic_category().message(error), ""});
   }
   Mapping(Mapping&& other) noexcept : bytes_(std::exchange(other.bytes_, {})) {}
   Mapping& operator=(Mapping&&) = delete;
@@ -76,8 +74,7 @@ constexpr Format kFormats[] = {{20240520, 1, 2, 65536}, {20240801, 7, 4, 128256}
   const auto swapped = static_cast<int32_t>(__builtin_bswap32(static_cast<uint32_t>(magic)));
   for (const Format& f : kFormats)
     if (swapped == f.magic) fail({file, expected, got + " (byte-swapped)", "Write little-endian."});
-  if (magic == 20240522)
-    fail({file, expected, got + " (an evaluation file, as of HellaSwag)", "Use token shards."});
+  if (magic == 20240522) fail({file, expected, got + " (an evaluation file, as of HellaSwag)", "Use token shards."});
   fail({file, expected, got,
         "Not a shard. Files without a header (nanoGPT's) need one in front: 256 int32, the first\n"
         "  three 20240520, 1 and the number of tokens."});
@@ -127,22 +124,20 @@ class Shard {
   void check_head(int64_t limit) const {
     std::array<int64_t, 4096> ids;
     const int64_t end = std::min(count_, kCheckedAtOpening), step = std::ssize(ids);
-    for (int64_t at = 0; at < end; at += step)
-      copy(at, std::min(step, end - at), limit, ids.data());
+    for (int64_t at = 0; at < end; at += step) copy(at, std::min(step, end - at), limit, ids.data());
   }
 
  private:
   /// Compares sizes without multiplying what a file claims.
   void check_size(int64_t bytes) const {
     const int64_t width = format_.width;
-    if (count_ < 0)
-      fail({file_, "a token count", std::to_string(count_), "The header is damaged."});
+    if (count_ < 0) fail({file_, "a token count", std::to_string(count_), "The header is damaged."});
     if (bytes % width != 0)
-      fail({file_, std::to_string(width) + " bytes for each token",
-            std::to_string(bytes) + " bytes of tokens", "The file is cut short or damaged."});
+      fail({file_, std::to_string(width) + " bytes for each token", std::to_string(bytes) + " bytes of tokens",
+            "The file is cut short or damaged."});
     if (bytes / width != count_)
-      fail({file_, "as many tokens as its header says, " + std::to_string(count_),
-            std::to_string(bytes / width), "The file is cut short or its header damaged."});
+      fail({file_, "as many tokens as its header says, " + std::to_string(count_), std::to_string(bytes / width),
+            "The file is cut short or its header damaged."});
   }
 
   std::string file_;
@@ -164,8 +159,7 @@ class ShardView final : public TokenView {
     for (const Piece& p : pieces_) {
       const int64_t begin = std::max(from, p.start);
       const int64_t end = std::min(from + count, p.start + p.count);
-      if (begin < end)
-        p.shard->copy(p.from + begin - p.start, end - begin, p.limit, out + begin - from);
+      if (begin < end) p.shard->copy(p.from + begin - p.start, end - begin, p.limit, out + begin - from);
     }
   }
 
@@ -179,9 +173,7 @@ class ShardView final : public TokenView {
 };
 
 std::string base_name(const std::string& file) { return fs::path(file).filename().string(); }
-bool held_out(const Shard& shard) {
-  return base_name(shard.file()).find("val") != std::string::npos;
-}
+bool held_out(const Shard& shard) { return base_name(shard.file()).find("val") != std::string::npos; }
 
 /// Of the name, the size, and up to 1024 pages spread over the file: all of it up to 4 MiB.
 uint64_t fingerprint(const Shard& shard) {
@@ -189,8 +181,7 @@ uint64_t fingerprint(const Shard& shard) {
   const std::string_view bytes = shard.bytes();
   const size_t pages = (bytes.size() + page - 1) / page, taken = std::min(pages, most);
   uint64_t hash = mix(fnv1a(base_name(shard.file())), bytes.size());
-  for (size_t i = 0; i < taken; ++i)
-    hash = mix(hash, fnv1a(bytes.substr(i * pages / taken * page, page)));
+  for (size_t i = 0; i < taken; ++i) hash = mix(hash, fnv1a(bytes.substr(i * pages / taken * page, page)));
   return hash;
 }
 
@@ -241,8 +232,7 @@ class ShardCorpus final : public Corpus {
     const auto size = [&](Split split) { return tokens(split).size(); };
     if (size(Split::train) > 0 && size(Split::validation) > 0) return;
     fail({name_, "tokens to train on, and held-out ones in files with 'val' in their names",
-          std::to_string(size(Split::train)) + " and " +
-              std::to_string(size(Split::validation) + size(Split::test)),
+          std::to_string(size(Split::train)) + " and " + std::to_string(size(Split::validation) + size(Split::test)),
           "Widen the pattern, or rename the shard to hold out."});
   }
 

@@ -93,7 +93,8 @@ PowerLawFit fit_power_law_shuffled(const Tensor& matrix, uint64_t seed, int64_t 
   const Tensor shuffled = matrix.detach().to(at::kFloat).contiguous().clone();
   float* entries = shuffled.data_ptr<float>();
   const Rng rng = Rng(seed).of("shuffle");
-  for (int64_t i = shuffled.numel() - 1; i > 0; --i) std::swap(entries[i], entries[rng.below(i + 1, static_cast<uint64_t>(i))]);
+  for (int64_t i = shuffled.numel() - 1; i > 0; --i)
+    std::swap(entries[i], entries[rng.below(i + 1, static_cast<uint64_t>(i))]);
   return fit_power_law_hill(descending_singular_values(shuffled), minimum);
 }
 
@@ -123,7 +124,7 @@ Value to_value(const SpectralSummary& s, int points) {
 }
 
 Value to_value(const PowerLawFit& f) {
-  return Value::Table{{"alpha", f.alpha}, {"distance", f.distance}, {"x_min", f.x_min},
+  return Value::Table{{"alpha", f.alpha}, {"distance", f.distance},       {"x_min", f.x_min},
                       {"tail", f.tail},   {"eigenvalues", f.eigenvalues}, {"enough", f.enough}};
 }
 

@@ -16,7 +16,7 @@ struct SpectralSummary {
   double stable_rank = 0;     // sum(lambda) / lambda_1
   double effective_rank = 0;  // exp(entropy of sigma / sum(sigma)), Roy and Vetterli
   double participation_ratio = 0;
-  double slope = 0;           // minus the least-squares slope of ln sigma_k on ln k, k <= r/2
+  double slope = 0;                     // minus the least-squares slope of ln sigma_k on ln k, k <= r/2
   std::vector<double> singular_values;  // descending
 };
 SpectralSummary summarize_spectrum(const Tensor& matrix);
@@ -24,8 +24,8 @@ SpectralSummary summarize_spectrum(const Tensor& matrix);
 /// Hill estimate of the power-law exponent of the eigenvalue density, at x_min = lambda_(N/2)
 /// (TempBalance / AlphaDecay form): alpha = 1 + n / sum ln(lambda_j / x_min).
 struct PowerLawFit {
-  double alpha = 0;       // NaN when there are fewer than `minimum` eigenvalues
-  double distance = 0;    // Kolmogorov-Smirnov distance D of the fit
+  double alpha = 0;     // NaN when there are fewer than `minimum` eigenvalues
+  double distance = 0;  // Kolmogorov-Smirnov distance D of the fit
   double x_min = 0;
   int64_t tail = 0, eigenvalues = 0;
   bool enough = false;

@@ -34,9 +34,7 @@ double predicted_flops(const ParameterInfo& p, Locality locality) {
 Tensor as_matrix(const Tensor& t, const ParameterInfo& p) { return t.reshape({p.rows(), p.cols()}); }
 
 /// State leaves in the parameter's shape; what is not shaped like the matrix leaves as it is.
-Tensor as_parameter(const Tensor& t, const ParameterInfo& p) {
-  return t.numel() == p.numel() ? t.view(p.shape) : t;
-}
+Tensor as_parameter(const Tensor& t, const ParameterInfo& p) { return t.numel() == p.numel() ? t.view(p.shape) : t; }
 
 void check_parameter(const Parameter& p) {
   const Tensor& t = p.tensor;
@@ -56,7 +54,11 @@ void update_matrix(const Recipe& recipe, const Slot& slot, State& state, Tensor 
                    double lr, at::ScalarType dtype, uint64_t seed,
                    const std::function<void(const UpdateView&)>& watch) {
   const Tensor grad = recipe.decay.gradient(raw_grad.to(dtype), param);
-  const Step step{.step = slot.steps, .lr = lr, .parameter = slot.parameter.info, .grad = grad, .param = param,
+  const Step step{.step = slot.steps,
+                  .lr = lr,
+                  .parameter = slot.parameter.info,
+                  .grad = grad,
+                  .param = param,
                   .rng = Rng(seed).at(slot.parameter.info.index)};
   const Tensor update = recipe.direction.apply(grad, state, step);
   if (!update.defined()) return;
@@ -223,8 +225,9 @@ std::string Optimizer::routing_table() const {
   std::string text;
   for (size_t r = 0; r < rows.size(); ++r) {
     const Route& route = impl_->routes[r];
-    text += route.match + " -> " + route.recipe.name + ": " + counted(rows[r].roles) + " (" + format_count(rows[r].entries) +
-            " entries), lr " + to_json(Value(route.lr)) + (rows[r].decided.empty() ? "" : "; " + rows[r].decided) + "\n";
+    text += route.match + " -> " + route.recipe.name + ": " + counted(rows[r].roles) + " (" +
+            format_count(rows[r].entries) + " entries), lr " + to_json(Value(route.lr)) +
+            (rows[r].decided.empty() ? "" : "; " + rows[r].decided) + "\n";
   }
   return text;
 }
@@ -239,9 +242,9 @@ TensorFile Optimizer::state() const {
   TensorFile file;
   for (Slot& s : impl_->slots) {
     const ParameterInfo& info = s.parameter.info;
-    s.state.each([&](const std::string& path, const Tensor& t) {
-      file.tensors.emplace_back(path, as_parameter(t, info).clone());
-    }, info.name + "/");
+    s.state.each([&](const std::string& path,
+                     const Tensor& t) { file.tensors.emplace_back(path, as_parameter(t, info).clone()); },
+                 info.name + "/");
     file.tensors.emplace_back(s.parameter.info.name + "/step", at::full({}, s.steps, at::kLong));
   }
   for (size_t r = 0; r < impl_->routes.size(); ++r)
@@ -255,11 +258,13 @@ void Optimizer::load_state(const TensorFile& file) {
   const auto take = [&](const std::string& path, const Tensor& into) {
     const Tensor* found = file.find(path);
     if (!found)
-      fail({file.who("optimizer state"), "'" + path + "'", "none among " + std::to_string(file.tensors.size()) + " tensors",
+      fail({file.who("optimizer state"), "'" + path + "'",
+            "none among " + std::to_string(file.tensors.size()) + " tensors",
             "The checkpoint belongs to another model or recipe."});
     const Tensor& from = *found;
     if (from.sizes() != into.sizes() || from.scalar_type() != into.scalar_type())
-      fail({file.who("optimizer state"), "'" + path + "' as " + c10::str(c10::toString(into.scalar_type()), into.sizes()),
+      fail({file.who("optimizer state"),
+            "'" + path + "' as " + c10::str(c10::toString(into.scalar_type()), into.sizes()),
             c10::str(c10::toString(from.scalar_type()), from.sizes()),
             "The checkpoint belongs to another model or recipe."});
     copies.emplace_back(into, from);

@@ -85,7 +85,8 @@ class Optimizer {
   static std::vector<Parameter> inferred(const Module& module) {
     std::vector<Parameter> parameters;
     for (const auto& item : module.named_parameters())
-      parameters.push_back({infer_parameter(item.key(), item.value(), static_cast<int64_t>(parameters.size())), item.value()});
+      parameters.push_back(
+          {infer_parameter(item.key(), item.value(), static_cast<int64_t>(parameters.size())), item.value()});
     return parameters;
   }
   struct Impl;

@@ -18,8 +18,8 @@ PolynomialSchedule polynomial_schedule(std::string_view name, int steps) {
     return std::vector<std::array<double, 3>>(static_cast<size_t>(steps > 0 ? steps : published), abc);
   };
   if (name == "quintic")
-    return {"quintic", repeated({3.4445, -4.7750, 2.0315}, 5), 1.0, {0.68, 1.14},
-            "Jordan et al. 2024, KellerJordan/Muon"};
+    return {
+        "quintic", repeated({3.4445, -4.7750, 2.0315}, 5), 1.0, {0.68, 1.14}, "Jordan et al. 2024, KellerJordan/Muon"};
   if (name == "cubic")
     return {"cubic", repeated({1.5, -0.5, 0}, 15), 1.0, {0.0, 1.0}, "Newton-Schulz; converges from (0, sqrt 3)"};
   const auto known = polynomial_schedule_names();
@@ -37,10 +37,8 @@ Tensor quintic_step(const Tensor& x, const std::array<double, 3>& abc, QuinticRo
   const auto& [a, b, c] = abc;
   const Tensor gram = at::matmul(x, x.mT());
   switch (rounding) {
-    case QuinticRounding::scaled_before:
-      return (x * a) + at::matmul((gram * b) + at::matmul(gram * c, gram), x);
-    case QuinticRounding::scaled_after:
-      return (x * a) + at::matmul((gram * b) + (at::matmul(gram, gram) * c), x);
+    case QuinticRounding::scaled_before: return (x * a) + at::matmul((gram * b) + at::matmul(gram * c, gram), x);
+    case QuinticRounding::scaled_after: return (x * a) + at::matmul((gram * b) + (at::matmul(gram, gram) * c), x);
     case QuinticRounding::fused: break;
   }
   if (x.dim() == 2) return at::addmm(x, at::addmm(gram, gram, gram, b, c), x, a, 1);

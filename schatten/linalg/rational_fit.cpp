@@ -145,8 +145,8 @@ Vector least_squares(const Problem& problem, Vector x, const Vector& weight, int
 
 RationalPower fit_rational_power(double power, double interval, int poles) {
   if (!(power >= 0 && power < 1) || !(interval > 0 && interval < 1) || poles < 1)
-    fail_usage({"rational power", "power in [0, 1), interval in (0, 1), poles >= 1", std::to_string(power) + ", " +
-                std::to_string(interval) + ", " + std::to_string(poles), ""});
+    fail_usage({"rational power", "power in [0, 1), interval in (0, 1), poles >= 1",
+                std::to_string(power) + ", " + std::to_string(interval) + ", " + std::to_string(poles), ""});
   const Problem problem(power, interval);
   Vector x, weight(kPoints, 1), ones(kPoints, 1);
   for (int i = 0; i < poles; ++i) {  // evenly from the smallest eigenvalue to a little above the largest

@@ -16,7 +16,8 @@ SpectralMap power_map(double power) {
 }
 
 double rank_floor(at::ScalarType dtype, int64_t rows, int64_t cols) {
-  const double eps = dtype == at::kDouble ? std::numeric_limits<double>::epsilon() : std::numeric_limits<float>::epsilon();
+  const double eps =
+      dtype == at::kDouble ? std::numeric_limits<double>::epsilon() : std::numeric_limits<float>::epsilon();
   return eps * static_cast<double>(std::max(rows, cols));
 }
 

@@ -14,8 +14,8 @@ struct SpectralMap {
   std::function<double(double sigma)> f;
 };
 
-SpectralMap polar_map();                       // sigma -> 1
-SpectralMap power_map(double power);           // sigma -> sigma^p
+SpectralMap polar_map();              // sigma -> 1
+SpectralMap power_map(double power);  // sigma -> sigma^p
 
 /// U f(S) V^T through an SVD in the dtype of `x` (half types: float32). [.., m, n] -> [.., m, n]
 Tensor apply_exactly(const SpectralMap& map, const Tensor& x);

@@ -15,11 +15,9 @@ void expect_positive(std::string_view key, int64_t number) {
   fail_usage({"model." + std::string(key), "a positive number", std::to_string(number), ""});
 }
 
-void expect_divides(std::string_view part, int64_t divisor, std::string_view whole,
-                    int64_t dividend) {
+void expect_divides(std::string_view part, int64_t divisor, std::string_view whole, int64_t dividend) {
   if (dividend % divisor == 0) return;
-  fail_usage({"model." + std::string(part),
-              "a divisor of " + std::string(whole) + " = " + std::to_string(dividend),
+  fail_usage({"model." + std::string(part), "a divisor of " + std::string(whole) + " = " + std::to_string(dividend),
               std::to_string(divisor), ""});
 }
 
@@ -34,8 +32,7 @@ void check_kind(const Architecture& a) {
   }
 }
 
-Tensor initial_value(const ParameterInfo& info, at::ScalarType dtype, const Rng& rng,
-                     double deviation) {
+Tensor initial_value(const ParameterInfo& info, at::ScalarType dtype, const Rng& rng, double deviation) {
   if (info.role == Role::gain) return at::ones(info.shape, dtype);
   if (info.role == Role::bias) return at::zeros(info.shape, dtype);
   // Scaled in float64 and rounded once: lower precisions start at the rounding of the same model.
@@ -50,8 +47,7 @@ void check_ids(const Tensor& tokens, int64_t vocab, std::string_view what) {
   if (low >= 0 && high < vocab) return;
   const int64_t culprit = low < 0 ? low : high;
   fail({std::string(what),
-        "ids from 0 to " + std::to_string(vocab - 1) + " (vocabulary of " + std::to_string(vocab) +
-            ")",
+        "ids from 0 to " + std::to_string(vocab - 1) + " (vocabulary of " + std::to_string(vocab) + ")",
         "id " + std::to_string(culprit), "the data and the model disagree about the vocabulary"});
 }
 
@@ -73,8 +69,7 @@ void check_architecture(const Architecture& a) {
   check_kind(a);
 }
 
-ParameterInfo& ParameterList::add(std::string name, Role role, std::vector<int64_t> shape,
-                                  int block) {
+ParameterInfo& ParameterList::add(std::string name, Role role, std::vector<int64_t> shape, int block) {
   infos_.push_back({.name = std::move(name),
                     .index = static_cast<int64_t>(infos_.size()),
                     .role = role,
@@ -83,8 +78,7 @@ ParameterInfo& ParameterList::add(std::string name, Role role, std::vector<int64
   return infos_.back();
 }
 
-std::vector<Parameter> make_leaves(std::vector<ParameterInfo> infos, at::ScalarType dtype,
-                                   const Rng& rng,
+std::vector<Parameter> make_leaves(std::vector<ParameterInfo> infos, at::ScalarType dtype, const Rng& rng,
                                    const std::function<double(const ParameterInfo&)>& deviation) {
   std::vector<Parameter> parameters;
   parameters.reserve(infos.size());
@@ -97,8 +91,8 @@ std::vector<Parameter> make_leaves(std::vector<ParameterInfo> infos, at::ScalarT
 }
 
 const Tensor& leaf(const std::vector<Parameter>& parameters, std::string_view name) {
-  const auto found = std::find_if(parameters.begin(), parameters.end(),
-                                  [&](const Parameter& p) { return p.info.name == name; });
+  const auto found =
+      std::find_if(parameters.begin(), parameters.end(), [&](const Parameter& p) { return p.info.name == name; });
   if (found == parameters.end()) {
     fail({"model", "a parameter '" + std::string(name) + "'", "none of that name", ""});
   }
@@ -108,8 +102,7 @@ const Tensor& leaf(const std::vector<Parameter>& parameters, std::string_view na
 void check_tokens(const Tensor& tokens, const Architecture& architecture, std::string_view what) {
   const std::string who(what);
   if (tokens.dim() != 2 || tokens.numel() == 0 || tokens.scalar_type() != at::kLong) {
-    fail({who, "int64 ids of shape [batch, length]",
-          c10::str(tokens.scalar_type(), " ", tokens.sizes()), ""});
+    fail({who, "int64 ids of shape [batch, length]", c10::str(tokens.scalar_type(), " ", tokens.sizes()), ""});
   }
   if (tokens.size(1) > architecture.context) {
     fail({who, "at most " + std::to_string(architecture.context) + " tokens (model.context)",

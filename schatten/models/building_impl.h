@@ -23,8 +23,7 @@ class ParameterList {
 };
 
 /// Leaves with requires_grad: gains are 1, biases 0, all else N(0, deviation(info)).
-std::vector<Parameter> make_leaves(std::vector<ParameterInfo> infos, at::ScalarType dtype,
-                                   const Rng& rng,
+std::vector<Parameter> make_leaves(std::vector<ParameterInfo> infos, at::ScalarType dtype, const Rng& rng,
                                    const std::function<double(const ParameterInfo&)>& deviation);
 
 const Tensor& leaf(const std::vector<Parameter>& parameters, std::string_view name);

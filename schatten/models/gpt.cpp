@@ -31,9 +31,7 @@ class Gpt final : public LanguageModel {
 
  private:
   /// GPT-2's Conv1D computes x W + b.
-  bool stored_transposed(const ParameterInfo& info) const override {
-    return info.role == Role::hidden_matrix;
-  }
+  bool stored_transposed(const ParameterInfo& info) const override { return info.role == Role::hidden_matrix; }
   Affine find(const std::string& name) const;
   Block find_block(int64_t index) const;
   Tensor normalize(const Tensor& x, const Affine& norm) const;
@@ -52,11 +50,9 @@ double initial_deviation(const ParameterInfo& info, const Architecture& a) {
   return residual ? a.init_std / std::sqrt(2.0 * static_cast<double>(a.layers)) : a.init_std;
 }
 
-Gpt::Gpt(const Architecture& architecture, at::ScalarType dtype, const Rng& rng)
-    : architecture_(architecture) {
-  parameters_ = make_leaves(gpt_parameters(architecture), dtype, rng, [&](const ParameterInfo& i) {
-    return initial_deviation(i, architecture);
-  });
+Gpt::Gpt(const Architecture& architecture, at::ScalarType dtype, const Rng& rng) : architecture_(architecture) {
+  parameters_ = make_leaves(gpt_parameters(architecture), dtype, rng,
+                            [&](const ParameterInfo& i) { return initial_deviation(i, architecture); });
   for (int64_t i = 0; i < architecture.layers; ++i) blocks_.push_back(find_block(i));
   embedding_ = leaf(parameters_, "transformer.wte.weight");
   positions_ = leaf(parameters_, "transformer.wpe.weight");
@@ -89,9 +85,8 @@ Tensor Gpt::attention(const Tensor& x, const Block& block) const {
   const auto by_head = [&](const Tensor& part) {
     return part.view({batch, length, heads, width / heads}).transpose(1, 2);
   };
-  const Tensor mixed =
-      at::scaled_dot_product_attention(by_head(parts[0]), by_head(parts[1]), by_head(parts[2]),
-                                       /*attn_mask=*/{}, /*dropout_p=*/0.0, /*is_causal=*/true);
+  const Tensor mixed = at::scaled_dot_product_attention(by_head(parts[0]), by_head(parts[1]), by_head(parts[2]),
+                                                        /*attn_mask=*/{}, /*dropout_p=*/0.0, /*is_causal=*/true);
   return block.attention_out(mixed.transpose(1, 2).reshape({batch, length, width}));
 }
 
@@ -153,8 +148,7 @@ std::vector<ParameterInfo> gpt_parameters(const Architecture& a) {
   return list.take();
 }
 
-std::unique_ptr<LanguageModel> make_gpt(const Architecture& architecture, at::ScalarType dtype,
-                                        const Rng& rng) {
+std::unique_ptr<LanguageModel> make_gpt(const Architecture& architecture, at::ScalarType dtype, const Rng& rng) {
   return std::make_unique<Gpt>(architecture, dtype, rng);
 }
 

@@ -8,8 +8,7 @@
 namespace schatten {
 
 std::vector<ParameterInfo> gpt_parameters(const Architecture& architecture);
-std::unique_ptr<LanguageModel> make_gpt(const Architecture& architecture, at::ScalarType dtype,
-                                        const Rng& rng);
+std::unique_ptr<LanguageModel> make_gpt(const Architecture& architecture, at::ScalarType dtype, const Rng& rng);
 /// transformers' GPT2Config.
 Value gpt_config(const Architecture& architecture);
 

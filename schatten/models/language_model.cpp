@@ -44,8 +44,7 @@ int64_t total(const auto& parameters, const auto& info_of) {
 
 /// Masks and tables that older checkpoints of transformers carry beside the weights.
 bool is_buffer(std::string_view name) {
-  return name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias") ||
-         name.ends_with(".rotary_emb.inv_freq");
+  return name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias") || name.ends_with(".rotary_emb.inv_freq");
 }
 
 /// The hub's GPT-2 was saved without its head, and so without the outer module's prefix.
@@ -102,8 +101,7 @@ struct Matching {
 
 /// Some files of tied models repeat the embedding as the head.
 bool repeats_embedding(const Tensor& head, const Tensor& embedding) {
-  return head.sizes() == embedding.sizes() && head.dtype() == embedding.dtype() &&
-         at::equal(head, embedding);
+  return head.sizes() == embedding.sizes() && head.dtype() == embedding.dtype() && at::equal(head, embedding);
 }
 
 Matching match(const NamedTensors& views, const TensorFile& file, bool tied) {
@@ -120,23 +118,23 @@ Matching match(const NamedTensors& views, const TensorFile& file, bool tied) {
       continue;
     }
     if (found->second.sizes() != view.sizes()) {
-      result.mismatch.misshaped.push_back(name + " " + c10::str(found->second.sizes()) +
-                                          " instead of " + c10::str(view.sizes()));
+      result.mismatch.misshaped.push_back(name + " " + c10::str(found->second.sizes()) + " instead of " +
+                                          c10::str(view.sizes()));
     }
     result.values.push_back(found->second);
     left.erase(found);
   }
   for (const auto& [name, tensor] : left) {
-    const bool repeated = tied && name == head_name && !result.values.empty() &&
-                          repeats_embedding(tensor, result.values.front());
+    const bool repeated =
+        tied && name == head_name && !result.values.empty() && repeats_embedding(tensor, result.values.front());
     if (!repeated) result.mismatch.unexpected.push_back(name);
   }
   return result;
 }
 
 std::string describe(const Architecture& a) {
-  return a.kind + " of " + std::to_string(a.layers) + " layers x " + std::to_string(a.width) +
-         ", vocabulary " + std::to_string(a.vocab);
+  return a.kind + " of " + std::to_string(a.layers) + " layers x " + std::to_string(a.width) + ", vocabulary " +
+         std::to_string(a.vocab);
 }
 
 }  // namespace
@@ -144,8 +142,7 @@ std::string describe(const Architecture& a) {
 Tensor LanguageModel::loss(const Tensor& tokens, const Tensor& targets) const {
   check_tokens(targets, architecture(), "targets");
   if (tokens.sizes() != targets.sizes()) {
-    fail({"loss", "targets of the tokens' shape " + c10::str(tokens.sizes()),
-          c10::str(targets.sizes()), ""});
+    fail({"loss", "targets of the tokens' shape " + c10::str(tokens.sizes()), c10::str(targets.sizes()), ""});
   }
   Tensor scores = logits(tokens).flatten(0, 1);
   // Three digits are too few for a sum of exponentials over the vocabulary.
@@ -189,8 +186,7 @@ void LanguageModel::zero_grad() {
   for (const Parameter& parameter : parameters_) parameter.tensor.mutable_grad() = Tensor();
 }
 
-std::unique_ptr<LanguageModel> make_model(const Architecture& architecture, at::ScalarType dtype,
-                                          const Rng& rng) {
+std::unique_ptr<LanguageModel> make_model(const Architecture& architecture, at::ScalarType dtype, const Rng& rng) {
   const Kind& kind = kind_of(architecture);
   check_architecture(architecture);
   return kind.make(architecture, dtype, rng);
@@ -203,12 +199,9 @@ std::vector<ParameterInfo> parameter_infos(const Architecture& architecture) {
 }
 
 int64_t num_parameters(const Architecture& architecture) {
-  return total(parameter_infos(architecture),
-               [](const ParameterInfo& info) -> const ParameterInfo& { return info; });
+  return total(parameter_infos(architecture), [](const ParameterInfo& info) -> const ParameterInfo& { return info; });
 }
 
-Value transformers_config(const Architecture& architecture) {
-  return kind_of(architecture).config(architecture);
-}
+Value transformers_config(const Architecture& architecture) { return kind_of(architecture).config(architecture); }
 
 }  // namespace schatten

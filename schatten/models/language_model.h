@@ -22,7 +22,8 @@ struct ModelOptions {
   std::string init_from{};  // a .safetensors file with transformers' names, or a run directory
 
   void fields(auto&& visit) {
-    visit("preset", preset, "llama-tiny, llama-small, llama-60m, llama-135m, llama-350m, llama-1b, gpt-small, gpt2-124m");
+    visit("preset", preset,
+          "llama-tiny, llama-small, llama-60m, llama-135m, llama-350m, llama-1b, gpt-small, gpt2-124m");
     visit("layers", layers, "transformer blocks (0: the preset's)");
     visit("width", width, "residual width (0: the preset's)");
     visit("heads", heads, "attention heads (0: the preset's)");

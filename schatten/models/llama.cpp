@@ -16,9 +16,7 @@ std::string block_name(int64_t block, const std::string& rest) {
 struct Rotary {
   Tensor cos, sin;
 
-  Rotary first(int64_t length) const {
-    return {cos.narrow(0, 0, length), sin.narrow(0, 0, length)};
-  }
+  Rotary first(int64_t length) const { return {cos.narrow(0, 0, length), sin.narrow(0, 0, length)}; }
   Tensor turn(const Tensor& x) const {
     const auto halves = x.chunk(2, -1);
     const Tensor &a = halves[0], &b = halves[1];
@@ -56,11 +54,11 @@ class Llama final : public LanguageModel {
 
 Llama::Llama(const Architecture& architecture, at::ScalarType dtype, const Rng& rng)
     : architecture_(architecture),
-      rotary_(make_rotary(architecture.context, architecture.width / architecture.heads,
-                          architecture.rope_base, dtype)) {
+      rotary_(
+          make_rotary(architecture.context, architecture.width / architecture.heads, architecture.rope_base, dtype)) {
   const double deviation = architecture.init_std;
-  parameters_ = make_leaves(llama_parameters(architecture), dtype, rng,
-                            [=](const ParameterInfo&) { return deviation; });
+  parameters_ =
+      make_leaves(llama_parameters(architecture), dtype, rng, [=](const ParameterInfo&) { return deviation; });
   for (int64_t i = 0; i < architecture.layers; ++i) blocks_.push_back(find_block(i));
   embedding_ = leaf(parameters_, "model.embed_tokens.weight");
   final_norm_ = leaf(parameters_, "model.norm.weight");
@@ -93,11 +91,10 @@ Tensor Llama::attention(const Tensor& x, const Block& block, const Rotary& rotar
   const Tensor q = rotary.turn(project(block.query, heads)).transpose(1, 2);
   const Tensor k = rotary.turn(project(block.key, kv_heads)).transpose(1, 2);
   const Tensor v = project(block.value, kv_heads).transpose(1, 2);
-  const Tensor mixed = at::scaled_dot_product_attention(
-      q, k, v, /*attn_mask=*/{}, /*dropout_p=*/0.0, /*is_causal=*/true, /*scale=*/{},
-      /*enable_gqa=*/heads != kv_heads);
-  return at::linear(mixed.transpose(1, 2).reshape({batch, length, architecture_.width}),
-                    block.output);
+  const Tensor mixed =
+      at::scaled_dot_product_attention(q, k, v, /*attn_mask=*/{}, /*dropout_p=*/0.0, /*is_causal=*/true, /*scale=*/{},
+                                       /*enable_gqa=*/heads != kv_heads);
+  return at::linear(mixed.transpose(1, 2).reshape({batch, length, architecture_.width}), block.output);
 }
 
 Tensor feed_forward(const Tensor& x, const Block& block) {
@@ -150,8 +147,7 @@ std::vector<ParameterInfo> llama_parameters(const Architecture& a) {
   return list.take();
 }
 
-std::unique_ptr<LanguageModel> make_llama(const Architecture& architecture, at::ScalarType dtype,
-                                          const Rng& rng) {
+std::unique_ptr<LanguageModel> make_llama(const Architecture& architecture, at::ScalarType dtype, const Rng& rng) {
   return std::make_unique<Llama>(architecture, dtype, rng);
 }
 

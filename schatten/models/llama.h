@@ -8,8 +8,7 @@
 namespace schatten {
 
 std::vector<ParameterInfo> llama_parameters(const Architecture& architecture);
-std::unique_ptr<LanguageModel> make_llama(const Architecture& architecture, at::ScalarType dtype,
-                                          const Rng& rng);
+std::unique_ptr<LanguageModel> make_llama(const Architecture& architecture, at::ScalarType dtype, const Rng& rng);
 /// transformers' LlamaConfig.
 Value llama_config(const Architecture& architecture);
 

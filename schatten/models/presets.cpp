@@ -9,8 +9,7 @@ struct Preset {
   Architecture architecture;
 };
 
-Architecture llama(int64_t layers, int64_t width, int64_t heads, int64_t ffn, int64_t context,
-                   int64_t vocab) {
+Architecture llama(int64_t layers, int64_t width, int64_t heads, int64_t ffn, int64_t context, int64_t vocab) {
   return {.kind = "llama",
           .layers = layers,
           .width = width,
@@ -50,8 +49,7 @@ Architecture find_preset(const std::string& name) {
   const std::string near = nearest(name, model_preset_names());
   std::string all;
   for (const std::string& known : model_preset_names()) all += (all.empty() ? "" : ", ") + known;
-  fail_usage({"model.preset", "one of " + all, "'" + name + "'",
-              near.empty() ? "" : "did you mean '" + near + "'?"});
+  fail_usage({"model.preset", "one of " + all, "'" + name + "'", near.empty() ? "" : "did you mean '" + near + "'?"});
 }
 
 int64_t given_or(int64_t given, int64_t otherwise) { return given != 0 ? given : otherwise; }
@@ -60,8 +58,8 @@ int64_t given_or(int64_t given, int64_t otherwise) { return given != 0 ? given :
 int64_t resolve_vocab(int64_t given, int64_t data_vocab, int64_t preset) {
   if (given == 0) return data_vocab > 0 ? data_vocab : preset;
   if (given > 0 && given < data_vocab) {
-    fail_usage({"model.vocab", "at least what the data needs, " + std::to_string(data_vocab),
-                std::to_string(given), "leave model.vocab open to take the data's"});
+    fail_usage({"model.vocab", "at least what the data needs, " + std::to_string(data_vocab), std::to_string(given),
+                "leave model.vocab open to take the data's"});
   }
   return given;
 }

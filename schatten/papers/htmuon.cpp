@@ -8,7 +8,7 @@ namespace schatten {
 ///   M <- mu M + (1 - mu) G,  X = (1 - mu) G + mu M           [m, n]
 ///   U  = c(m, n) L S^p R^T  for X = L S R^T
 ///   W <- (1 - lr lambda) W - lr U
-/// Steepest descent under the Schatten-(1 + 1/p) norm without its dual-norm factor: |U| falls with the gradient as |G|^p.
+/// Steepest descent under the Schatten-(1 + 1/p) norm without its dual-norm factor: |U| falls with |G| as |G|^p.
 /// State     momentum_buffer [m, n].
 /// Locality  matrix.
 /// Source    HTMuon, arXiv:2603.10067; code TDCSZ327/HTmuon@fa85e59. Rational method: this project.
@@ -19,7 +19,8 @@ Recipe htmuon(const HtmuonOptions& o) {
   check_share("htmuon", "momentum", o.momentum);
   std::vector<Stage> stages{
       ema({.beta = o.momentum, .nesterov = o.nesterov}),
-      spectral_power({.power = o.power, .method = o.method, .interval = o.interval, .poles = o.poles, .compute = o.compute})};
+      spectral_power(
+          {.power = o.power, .method = o.method, .interval = o.interval, .poles = o.poles, .compute = o.compute})};
   if (o.update_norm == UpdateNorm::rms) stages.push_back(normalize_update());
   stages.push_back(scale_by_shape({o.shape}));
   return {.name = "htmuon", .direction = chain(std::move(stages)), .decay = make_decay(o.decay, o.weight_decay)};

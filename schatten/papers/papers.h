@@ -45,13 +45,9 @@ Recipe adamw(const AdamwOptions& options);
 RecipeInfo adamw_info();
 
 enum class MuonVariant { jordan, torch, moonlight };
-constexpr auto enum_names(MuonVariant) {
-  return std::to_array<std::string_view>({"jordan", "torch", "moonlight"});
-}
+constexpr auto enum_names(MuonVariant) { return std::to_array<std::string_view>({"jordan", "torch", "moonlight"}); }
 enum class MomentumForm { ema, heavy_ball };
-constexpr auto enum_names(MomentumForm) {
-  return std::to_array<std::string_view>({"ema", "heavy_ball"});
-}
+constexpr auto enum_names(MomentumForm) { return std::to_array<std::string_view>({"ema", "heavy_ball"}); }
 struct MuonOptions {
   MuonVariant variant = MuonVariant::jordan;
   double momentum = 0.95;

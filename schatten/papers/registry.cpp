@@ -60,8 +60,7 @@ Route make_route(const Value& table, std::string match) {
     fail_usage({"route", "the key 'match' (a role, 'any', or a pattern of names)", to_json(table), ""});
   Recipe recipe = make_recipe(table);
   const Value* lr = table.find("lr");
-  if (!lr)
-    fail_usage({"route '" + match + "'", "the key 'lr'", to_json(table), "For example lr = 0.02."});
+  if (!lr) fail_usage({"route '" + match + "'", "the key 'lr'", to_json(table), "For example lr = 0.02."});
   const double rate = lr->as_real();
   if (!std::isfinite(rate) || rate < 0) {
     const std::string where = lr->origin.to_string();

@@ -24,8 +24,7 @@ void Decay::apply(Tensor& param, const Tensor& update, double lr) const {
   if (!active()) return;
   // A wrapped number multiplies in float and rounds once; Tensor::mul_(Scalar) rounds the factor to bfloat16 first.
   if (form == DecayForm::decoupled) param.mul_(at::native::wrapped_scalar_tensor(1 - lr * weight_decay));
-  if (form == DecayForm::cautious)
-    param.sub_(param.mul(update.mul(param).ge(0)), lr * weight_decay);
+  if (form == DecayForm::cautious) param.sub_(param.mul(update.mul(param).ge(0)), lr * weight_decay);
 }
 
 }  // namespace schatten

@@ -51,10 +51,8 @@ std::vector<size_t> assign_routes(const std::vector<Route>& routes, const std::v
   for (const ParameterInfo& p : parameters) {
     size_t r = 0;
     while (r < routes.size() && !matches(routes[r], p)) ++r;
-    if (r == routes.size())
-      unrouted.push_back(p.name + " (" + std::string(to_string(p.role)) + ")");
-    else
-      used[r] = true;
+    if (r == routes.size()) unrouted.push_back(p.name + " (" + std::string(to_string(p.role)) + ")");
+    else used[r] = true;
     assigned.push_back(r);
   }
   for (size_t r = 0; r < routes.size(); ++r)

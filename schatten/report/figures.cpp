@@ -81,12 +81,15 @@ std::optional<Figure> loss_figure(const Study& study, bool against_time) {
     for (const Spread& s : spreads.back()) xs.push_back(x_of(s));
   }
   if (xs.empty()) return std::nullopt;
-  const std::string unit = !against_time ? "step" : study.concurrent() ? "CPU seconds of training" : "seconds of training";
+  const std::string unit = !against_time        ? "step"
+                           : study.concurrent() ? "CPU seconds of training"
+                                                : "seconds of training";
   Axis x = fit_axis(unit, xs);
   x.low = std::max(0.0, x.low);
   Plot plot(x, loss_axis(spreads));
   plot.reserve(group_names(study));
-  Figure f{.id = against_time ? "loss-time" : "loss-steps", .title = std::string("Validation loss against ") + (against_time ? "time" : "steps")};
+  Figure f{.id = against_time ? "loss-time" : "loss-steps",
+           .title = std::string("Validation loss against ") + (against_time ? "time" : "steps")};
   f.data.head = {"run or optimizer", "step", unit == "step" ? "" : unit, "median", "least", "greatest", "runs"};
   if (!against_time) f.data.head.erase(f.data.head.begin() + 2);
   for (size_t i = 0; i < spreads.size(); ++i) {
@@ -95,7 +98,8 @@ std::optional<Figure> loss_figure(const Study& study, bool against_time) {
       low.push_back({x_of(s), s.low});
       middle.push_back({x_of(s), s.middle});
       high.push_back({x_of(s), s.high});
-      std::vector<std::string> row{study.groups[i].name, std::to_string(s.step), number(s.middle), number(s.low), number(s.high), std::to_string(s.n)};
+      std::vector<std::string> row{study.groups[i].name, std::to_string(s.step), number(s.middle),
+                                   number(s.low),        number(s.high),         std::to_string(s.n)};
       if (against_time) row.insert(row.begin() + 2, number(s.seconds, "%.3f"));
       f.data.rows.push_back(std::move(row));
     }
@@ -105,7 +109,8 @@ std::optional<Figure> loss_figure(const Study& study, bool against_time) {
     plot.dots(colour, middle, 2.2);
     if (!middle.empty()) plot.end_label(colour, middle.back(), study.groups[i].name);
   }
-  f.caption = study.claims() ? "Line: median over the final seeds; band: least to greatest. Lower is better." : "One line per run. Lower is better.";
+  f.caption = study.claims() ? "Line: median over the final seeds; band: least to greatest. Lower is better."
+                             : "One line per run. Lower is better.";
   f.caption += against_time ? " Evaluation is not counted." : "";
   if (against_time && study.concurrent()) f.caption += " Runs shared the machine, so this is CPU time.";
   f.panels.push_back({"", plot.str(f.title, f.caption + " Curves: " + joined(group_names(study)) + ".")});
@@ -166,8 +171,10 @@ std::optional<Figure> difference_figure(const Study& study) {
     plot.dots(colour, dots, 2.6);
     plot.end_label(colour, {x.high, y}, study.groups[rows[i].group].name);
   }
-  f.caption = "Dots: one pair of runs with the same initial weights and data order. Ring and bar: their mean and its 95 % t-interval. "
-              "Nothing is claimed while the bar touches zero.";
+  f.caption =
+      "Dots: one pair of runs with the same initial weights and data order. Ring and bar: their mean and its 95 % "
+      "t-interval. "
+      "Nothing is claimed while the bar touches zero.";
   f.panels.push_back({"", plot.str(f.title, f.caption)});
   return f;
 }
@@ -234,7 +241,8 @@ Figure tuning_figure(const Study& study, const std::string& key, size_t index) {
       curve.push_back({t.x, t.loss});
       if (t.diverged > 0 && !std::isfinite(t.loss)) plot.cross(static_cast<int>(i), {t.x, 1e30});
       if (t.x == chosen) plot.ring(static_cast<int>(i), curve.back());
-      f.data.rows.push_back({study.groups[i].name, number(t.x), number(t.loss), std::to_string(t.diverged), t.x == chosen ? edge ? "yes, on the edge" : "yes" : ""});
+      f.data.rows.push_back({study.groups[i].name, number(t.x), number(t.loss), std::to_string(t.diverged),
+                             t.x == chosen ? edge ? "yes, on the edge" : "yes" : ""});
     }
     if (edge) edges += (edges.empty() ? "" : ", ") + study.groups[i].name;
     plot.line(static_cast<int>(i), curve);
@@ -245,7 +253,8 @@ Figure tuning_figure(const Study& study, const std::string& key, size_t index) {
         break;
       }
   }
-  f.caption = "Mean over the tuning seeds; ring: the value chosen; cross: diverged. A flat valley is a robust optimizer.";
+  f.caption =
+      "Mean over the tuning seeds; ring: the value chosen; cross: diverged. A flat valley is a robust optimizer.";
   f.caption += edges.empty() ? " Every chosen value lies inside its grid." : " On the edge of its grid: " + edges + ".";
   f.panels.push_back({"", plot.str(f.title, f.caption)});
   return f;
@@ -327,7 +336,8 @@ std::optional<Figure> spectra_figure(const Study& study, const std::string& what
         for (const XY& p : curve) {
           xs.push_back(p.x);
           ys.push_back(p.y);
-          f.data.rows.push_back({study.groups[g].name, item.name, std::to_string(step), number(p.x), number(p.y, "%.5g"), number(summary->real_or("sigma_max", NAN), "%.5g")});
+          f.data.rows.push_back({study.groups[g].name, item.name, std::to_string(step), number(p.x),
+                                 number(p.y, "%.5g"), number(summary->real_or("sigma_max", NAN), "%.5g")});
         }
         item.moments.emplace_back(step, std::move(curve));
       }
@@ -390,8 +400,12 @@ std::optional<Figure> alpha_figure(const Study& study) {
         ys.insert(ys.end(), {median(cell.alpha), median(cell.shuffled)});
       }
   const Axis x = fit_axis("block", xs), y = fit_axis("alpha", ys);
-  f.caption = "Median over the runs at the last record; dashed: the same entries shuffled, so without structure. A smaller alpha is a heavier tail.";
-  if (without > 0) f.caption += " " + std::to_string(without) + " of " + std::to_string(total) + " fits had too few eigenvalues and are left out.";
+  f.caption =
+      "Median over the runs at the last record; dashed: the same entries shuffled, so without structure. A smaller "
+      "alpha is a heavier tail.";
+  if (without > 0)
+    f.caption += " " + std::to_string(without) + " of " + std::to_string(total) +
+                 " fits had too few eigenvalues and are left out.";
   std::string colours;
   for (const Group& g : study.groups) colours += (colours.empty() ? "" : ", ") + g.name;
   for (const std::string& kind : kinds) {
@@ -402,7 +416,8 @@ std::optional<Figure> alpha_figure(const Study& study) {
         alpha.push_back({static_cast<double>(block), median(cell.alpha)});
         shuffled.push_back({static_cast<double>(block), median(cell.shuffled)});
         f.data.rows.push_back({study.groups[g].name, kind, std::to_string(block), number(alpha.back().y, "%.4g"),
-                               number(median(cell.distance), "%.3g"), number(shuffled.back().y, "%.4g"), std::to_string(cell.alpha.size())});
+                               number(median(cell.distance), "%.3g"), number(shuffled.back().y, "%.4g"),
+                               std::to_string(cell.alpha.size())});
       }
       plot.line(static_cast<int>(g), shuffled, "dashed");
       plot.line(static_cast<int>(g), alpha);
@@ -424,7 +439,7 @@ double median_over(const Group& g, Get get) {
 }
 
 std::optional<Figure> time_figure(const Study& study) {
-  const std::vector<std::string> parts{"forward", "backward", "optimizer", "data", "other"};
+  const std::vector<std::string> parts{"forward", "backward", "optimizer", "data", "spectra", "other"};
   const bool cpu = study.concurrent();
   Figure f{.id = "time", .title = cpu ? "CPU time per step" : "Time per step"};
   f.data.head = {"run or optimizer", cpu ? "CPU ms per step" : "ms per step"};
@@ -432,44 +447,62 @@ std::optional<Figure> time_figure(const Study& study) {
   std::vector<Bar> rows;
   for (size_t g = 0; g < study.groups.size(); ++g) {
     const double per_step = median_over(study.groups[g], [&](const Run& r) {
-      return 1e3 * r.end.real_or(cpu ? "cpu_seconds" : "seconds", NAN) / static_cast<double>(r.end.integer_or("step", 0));
+      return 1e3 * r.end.real_or(cpu ? "cpu_seconds" : "seconds", NAN) /
+             static_cast<double>(r.end.integer_or("step", 0));
     });
     if (!std::isfinite(per_step)) continue;
     Bar bar{.label = study.groups[g].name, .colour = static_cast<int>(g), .accent = 2};
     std::vector<std::string> row{bar.label, number(per_step, "%.2f")};
     double optimizer = NAN;
     for (const std::string& p : parts) {
-      const double share = median_over(study.groups[g], [&](const Run& r) { return r.end.find("shares") ? r.end.at("shares").real_or(p, NAN) : NAN; });
+      const double share = median_over(study.groups[g], [&](const Run& r) {
+        return r.end.find("shares") ? r.end.at("shares").real_or(p, NAN) : NAN;
+      });
       bar.parts.push_back(share * per_step);
       row.push_back(number(share, "%.4f"));
       if (p == "optimizer") optimizer = share;
     }
-    bar.text = number(per_step, "%.1f ms") + (std::isfinite(optimizer) ? " (" + number(100 * optimizer, "%.1f %% optimizer)") : "");
+    bar.text = number(per_step, "%.1f ms") +
+               (std::isfinite(optimizer) ? " (" + number(100 * optimizer, "%.1f %% optimizer)") : "");
     rows.push_back(std::move(bar));
     f.data.rows.push_back(std::move(row));
   }
   if (rows.empty()) return std::nullopt;
-  f.caption = "Forward and backward in grey, the optimizer in its colour, data and everything else after it. Without evaluation.";
+  f.caption =
+      "Forward and backward in grey, the optimizer in its colour, data and everything else after it. Without "
+      "evaluation.";
   f.panels.push_back({"", bars(rows, f.title, f.caption)});
   return f;
 }
 
 std::optional<Figure> memory_figure(const Study& study) {
   Figure f{.id = "memory", .title = "Memory"};
-  f.data.head = {"run or optimizer", "optimizer state (bytes per parameter)", "optimizer state (bytes)", "peak memory of the process (bytes)"};
+  f.data.head = {"run or optimizer", "optimizer state (bytes per parameter)", "optimizer state (bytes)",
+                 "peak memory of the process (bytes)"};
   std::vector<Bar> state, peak;
   for (size_t g = 0; g < study.groups.size(); ++g) {
     const Group& group = study.groups[g];
-    const double per = median_over(group, [](const Run& r) { return r.start.real_or("state_bytes_per_parameter", NAN); });
+    const double per =
+        median_over(group, [](const Run& r) { return r.start.real_or("state_bytes_per_parameter", NAN); });
     const double bytes = median_over(group, [](const Run& r) { return r.start.real_or("state_bytes", NAN); });
     const double most = median_over(group, [](const Run& r) { return r.end.real_or("peak_bytes", NAN); });
     if (!std::isfinite(per)) continue;
-    state.push_back({.label = group.name, .colour = static_cast<int>(g), .parts = {per}, .accent = 0, .text = number(per, "%.2f B/parameter")});
-    peak.push_back({.label = group.name, .colour = static_cast<int>(g), .parts = {most / 1048576}, .accent = 0, .text = std::isfinite(most) ? number(most / 1048576, "%.0f MiB") : "-"});
+    state.push_back({.label = group.name,
+                     .colour = static_cast<int>(g),
+                     .parts = {per},
+                     .accent = 0,
+                     .text = number(per, "%.2f B/parameter")});
+    peak.push_back({.label = group.name,
+                    .colour = static_cast<int>(g),
+                    .parts = {most / 1048576},
+                    .accent = 0,
+                    .text = std::isfinite(most) ? number(most / 1048576, "%.0f MiB") : "-"});
     f.data.rows.push_back({group.name, number(per), number(bytes, "%.0f"), number(most, "%.0f")});
   }
   if (state.empty()) return std::nullopt;
-  f.caption = "State: what the optimizer keeps between steps, planned before the run. Peak: the whole process, LibTorch included.";
+  f.caption =
+      "State: what the optimizer keeps between steps, planned before the run. Peak: the whole process, LibTorch "
+      "included.";
   f.panels.push_back({"Optimizer state", bars(state, "Optimizer state, bytes per parameter", f.caption)});
   f.panels.push_back({"Peak memory", bars(peak, "Peak memory of the process", f.caption)});
   return f;

@@ -40,7 +40,8 @@ std::vector<Sentence> verdict_of(const Study& s) {
   std::vector<Sentence> out;
   if (!s.claims()) {
     out.push_back({s.groups.size() == 1 ? "One run. Nothing is compared, so nothing is claimed."
-                                        : "These runs are laid side by side. Nothing is claimed: that takes several seeds per optimizer, and rates tuned alike (schatten campaign)."});
+                                        : "These runs are laid side by side. Nothing is claimed: that takes several "
+                                          "seeds per optimizer, and rates tuned alike (schatten campaign)."});
     return out;
   }
   for (const Value& c : s.results.at("comparisons").as_array())
@@ -54,7 +55,8 @@ std::vector<std::string> notes_of(const Study& s) {
   if (!s.claims()) return out;
   const double noise = s.results.real_or("noise_sd", NAN);
   if (std::isfinite(noise))
-    out.push_back("Noise between seeds: " + format_loss(noise) + " nats per token (standard deviation, pooled over the optimizers).");
+    out.push_back("Noise between seeds: " + format_loss(noise) +
+                  " nats per token (standard deviation, pooled over the optimizers).");
   for (const Value& w : s.results.at("warnings").as_array()) out.push_back(w.as_string());
   return out;
 }
@@ -70,7 +72,10 @@ std::string best_rates(const Value& optimizer) {
     });
     if (!tuned) continue;
     const std::string tail = key.starts_with("optimizer.") ? key.substr(10) : key;
-    text += (text.empty() ? "" : ", ") + tail + " " + (value.is_number() ? tick_text(value.as_real()) : value.is_string() ? value.as_string() : to_json(value));
+    text += (text.empty() ? "" : ", ") + tail + " " +
+            (value.is_number()   ? tick_text(value.as_real())
+             : value.is_string() ? value.as_string()
+                                 : to_json(value));
   }
   return text.empty() ? "-" : text;
 }
@@ -83,7 +88,8 @@ struct Summary {
 Summary claims_summary(const Study& s) {
   const Value& r = s.results;
   const std::string baseline = r.at("baseline").as_string(), cpu = s.concurrent() ? "CPU s/step" : "s/step";
-  Summary out{.head = {"optimizer", "test loss", "n", "95 % interval", "against " + baseline + " (paired)", "steps to " + three_decimals(r.real_or("target", NAN)), cpu, "state", "tuned"}};
+  Summary out{.head = {"optimizer", "test loss", "n", "95 % interval", "against " + baseline + " (paired)",
+                       "steps to " + three_decimals(r.real_or("target", NAN)), cpu, "state", "tuned"}};
   std::vector<std::pair<double, std::pair<size_t, Row>>> keyed;
   for (size_t i = 0; i < r.at("optimizers").as_array().size(); ++i) {
     const Value& o = r.at("optimizers").as_array()[i];
@@ -96,15 +102,19 @@ Summary claims_summary(const Study& s) {
     for (const Value& c : r.at("comparisons").as_array())
       if (c.at("optimizer").as_string() == o.at("name").as_string()) {
         const auto& interval = c.at("interval").as_array();
-        against = signed_loss(c.real_or("difference", NAN)) + " [" + signed_loss(real(interval[0])) + ", " + signed_loss(real(interval[1])) + "]";
+        against = signed_loss(c.real_or("difference", NAN)) + " [" + signed_loss(real(interval[0])) + ", " +
+                  signed_loss(real(interval[1])) + "]";
       }
     const auto& interval = final->at("interval").as_array();
     const double steps = final->real_or("steps_to_target", NAN);
     keyed.push_back({final->real_or("mean", INFINITY),
                      {i,
-                      {o.at("name").as_string(), format_loss(final->real_or("mean", NAN)) + " \xC2\xB1 " + format_loss(final->real_or("sd", NAN)),
-                       std::to_string(final->integer_or("n", 0)), format_loss(real(interval[0])) + " to " + format_loss(real(interval[1])), against,
-                       std::isfinite(steps) ? three_figures(steps) : "not reached", three_figures(final->real_or("seconds_per_step", NAN)),
+                      {o.at("name").as_string(),
+                       format_loss(final->real_or("mean", NAN)) + " \xC2\xB1 " + format_loss(final->real_or("sd", NAN)),
+                       std::to_string(final->integer_or("n", 0)),
+                       format_loss(real(interval[0])) + " to " + format_loss(real(interval[1])), against,
+                       std::isfinite(steps) ? three_figures(steps) : "not reached",
+                       three_figures(final->real_or("seconds_per_step", NAN)),
                        three_figures(o.real_or("state_bytes_per_parameter", NAN), " B/param"), best_rates(o)}}});
   }
   std::stable_sort(keyed.begin(), keyed.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
@@ -118,11 +128,14 @@ Summary runs_summary(const Study& s) {
   for (size_t i = 0; i < s.groups.size(); ++i) {
     const Run& r = s.groups[i].runs.at(0);
     const double best = r.end.real_or("best_val", NAN), speed = r.end.real_or("tokens_per_second", NAN);
-    keyed.push_back({std::isfinite(best) ? best : INFINITY,
-                     {i,
-                      {s.groups[i].name, r.status(), format_loss(best), format_loss(r.end.real_or("final_val", NAN)), format_loss(r.test()),
-                       std::to_string(r.end.integer_or("step", r.evaluations.empty() ? 0 : r.evaluations.back().step)), std::isfinite(speed) ? format_throughput(speed) : "-",
-                       three_figures(r.start.real_or("state_bytes_per_parameter", NAN), " B/param"), std::to_string(r.seed)}}});
+    keyed.push_back(
+        {std::isfinite(best) ? best : INFINITY,
+         {i,
+          {s.groups[i].name, r.status(), format_loss(best), format_loss(r.end.real_or("final_val", NAN)),
+           format_loss(r.test()),
+           std::to_string(r.end.integer_or("step", r.evaluations.empty() ? 0 : r.evaluations.back().step)),
+           std::isfinite(speed) ? format_throughput(speed) : "-",
+           three_figures(r.start.real_or("state_bytes_per_parameter", NAN), " B/param"), std::to_string(r.seed)}}});
   }
   std::stable_sort(keyed.begin(), keyed.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
   for (auto& [loss, row] : keyed) out.rows.push_back(std::move(row));
@@ -142,7 +155,8 @@ Settings settings_of(const Study& s) {
   for (const Group& g : s.groups) {
     flat.push_back(g.runs.empty() ? decltype(flat)::value_type{} : flatten(g.runs[0].config));
     for (const auto& [key, value] : flat.back())
-      if (key != "name" && !(key == "seed" && s.claims()) && std::find(keys.begin(), keys.end(), key) == keys.end()) keys.push_back(key);
+      if (key != "name" && !(key == "seed" && s.claims()) && std::find(keys.begin(), keys.end(), key) == keys.end())
+        keys.push_back(key);
   }
   Settings out;
   for (const std::string& key : keys) {
@@ -175,14 +189,18 @@ std::vector<Row> machine_of(const Study& s) {
     bool same = true;
     for (const Group& g : s.groups)
       for (const Run& r : g.runs)
-        if (const Value* other = r.environment.find(key); other && (other->is_string() ? other->as_string() : to_json(*other)) != value) same = false;
+        if (const Value* other = r.environment.find(key);
+            other && (other->is_string() ? other->as_string() : to_json(*other)) != value)
+          same = false;
     rows.push_back({key == "memory_bytes" ? "memory" : key, same ? text : text + " (others differ)"});
   }
   return rows;
 }
 
 std::string shell_word(const std::string& word) {
-  const bool plain = !word.empty() && word.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=,:@%+") == std::string::npos;
+  const bool plain = !word.empty() && word.find_first_not_of(
+                                          "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=,:@%+") ==
+                                          std::string::npos;
   if (plain) return word;
   std::string out = "'";
   for (const char c : word) out += c == '\'' ? "'\\''" : std::string(1, c);
@@ -190,7 +208,9 @@ std::string shell_word(const std::string& word) {
 }
 
 std::vector<std::string> commands_of(const Study& s) {
-  if (s.claims()) return {"schatten campaign " + shell_word((s.folder / "campaign.toml").string()), "schatten report " + shell_word(s.folder.string())};
+  if (s.claims())
+    return {"schatten campaign " + shell_word((s.folder / "campaign.toml").string()),
+            "schatten report " + shell_word(s.folder.string())};
   std::vector<std::string> out;
   for (const Group& g : s.groups)
     if (const Value* command = g.runs[0].environment.find("command"); command && command->is_array()) {
@@ -208,7 +228,8 @@ std::string subtitle_of(const Study& s) {
     const Value* v = find_path(run->config, key);
     return !v ? std::string("?") : v->is_string() ? v->as_string() : to_json(*v);
   };
-  std::string out = text("model.preset") + ", " + format_count(run->start.integer_or("parameters", 0)) + " parameters, on " + text("data.source") + ", " + text("train.steps") + " steps";
+  std::string out = text("model.preset") + ", " + format_count(run->start.integer_or("parameters", 0)) +
+                    " parameters, on " + text("data.source") + ", " + text("train.steps") + " steps";
   const std::string corpus = run->start.string_or("corpus", "");
   return out + (corpus.empty() ? "" : ", corpus " + corpus);
 }
@@ -260,11 +281,14 @@ std::string percent_encoded(const std::string& text) {
 }
 
 std::string figure(const Figure& f, const std::string& id) {
-  std::string out = "<figure id=\"" + id + "\"" + (f.multiples ? " class=\"wide multiples\"" : "") + "><h3>" + escape(f.title) + "</h3><div class=\"panels\">\n";
-  for (const Panel& p : f.panels) out += "<div>" + (p.title.empty() ? "" : "<h4>" + escape(p.title) + "</h4>") + p.svg + "</div>\n";
+  std::string out = "<figure id=\"" + id + "\"" + (f.multiples ? " class=\"wide multiples\"" : "") + "><h3>" +
+                    escape(f.title) + "</h3><div class=\"panels\">\n";
+  for (const Panel& p : f.panels)
+    out += "<div>" + (p.title.empty() ? "" : "<h4>" + escape(p.title) + "</h4>") + p.svg + "</div>\n";
   out += "</div><figcaption>" + escape(f.caption) + "</figcaption>";
-  out += "<details><summary>Numbers (" + std::to_string(f.data.rows.size()) + " rows)</summary><p><a download=\"" + escape(f.id) +
-         ".csv\" href=\"data:text/csv;charset=utf-8," + percent_encoded(csv(f.data)) + "\">Download as CSV</a></p>" + table(f.data.head, f.data.rows) + "</details>";
+  out += "<details><summary>Numbers (" + std::to_string(f.data.rows.size()) + " rows)</summary><p><a download=\"" +
+         escape(f.id) + ".csv\" href=\"data:text/csv;charset=utf-8," + percent_encoded(csv(f.data)) +
+         "\">Download as CSV</a></p>" + table(f.data.head, f.data.rows) + "</details>";
   return out + "</figure>\n";
 }
 
@@ -281,10 +305,13 @@ std::string summary_html(const Study& s) {
 
 std::string study_html(const Study& s, size_t index, bool alone) {
   const std::string level = alone ? "h1" : "h2";
-  std::string out = "<section><header><" + level + ">" + escape(s.title) + "</" + level + "><p class=\"soft\">" + escape(subtitle_of(s)) + "</p></header>\n<ul class=\"verdict\">";
+  std::string out = "<section><header><" + level + ">" + escape(s.title) + "</" + level + "><p class=\"soft\">" +
+                    escape(subtitle_of(s)) + "</p></header>\n<ul class=\"verdict\">";
   for (const Sentence& v : verdict_of(s))
-    out += std::string("<li") + (v.decided ? " class=\"decided\"><b>a difference</b>" : "><b>nothing decided</b>") + escape(v.text) + "</li>\n";
-  out += "</ul>\n" + std::string("<h2>") + (s.claims() ? "Results, best first" : "Runs, best first") + "</h2>\n" + summary_html(s);
+    out += std::string("<li") + (v.decided ? " class=\"decided\"><b>a difference</b>" : "><b>nothing decided</b>") +
+           escape(v.text) + "</li>\n";
+  out += "</ul>\n" + std::string("<h2>") + (s.claims() ? "Results, best first" : "Runs, best first") + "</h2>\n" +
+         summary_html(s);
   const auto notes = notes_of(s);
   if (!notes.empty()) {
     out += "<ul class=\"notes\">";
@@ -302,7 +329,8 @@ std::string study_html(const Study& s, size_t index, bool alone) {
   for (const Group& g : s.groups) head.push_back(g.name);
   out += "</div>\n<h2>Settings that differ</h2>\n";
   out += settings.differ.empty() ? "<p>None.</p>" : table(head, settings.differ);
-  out += "<details><summary>Settings that agree (" + std::to_string(settings.agree.size()) + ")</summary>" + table({}, settings.agree) + "</details>\n";
+  out += "<details><summary>Settings that agree (" + std::to_string(settings.agree.size()) + ")</summary>" +
+         table({}, settings.agree) + "</details>\n";
   out += "<h2>Machine and versions</h2>\n" + table({}, machine_of(s), " class=\"long\"");
   out += "<h2>Reproduce</h2>\n<pre>";
   for (const std::string& c : commands_of(s)) out += escape(c) + "\n";
@@ -337,8 +365,10 @@ std::string markdown_table(const Row& head, const std::vector<Row>& rows) {
 std::string html_page(const std::vector<Study>& studies) {
   std::string title = studies[0].title;
   if (studies.size() > 1) title += " and others";
-  std::string out = "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>" +
-                    escape(title) + " - Schatten</title>\n<style>" + kStyle + "</style></head>\n<body><main>\n";
+  std::string out =
+      "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
+      "content=\"width=device-width, initial-scale=1\">\n<title>" +
+      escape(title) + " - Schatten</title>\n<style>" + kStyle + "</style></head>\n<body><main>\n";
   for (size_t i = 0; i < studies.size(); ++i) out += study_html(studies[i], i, studies.size() == 1);
   return out + "</main></body></html>\n";
 }
@@ -355,7 +385,8 @@ std::string markdown_page(const std::vector<Study>& studies) {
     for (const std::string& n : notes_of(s)) out += "- " + n + "\n";
     Row head{"setting"};
     for (const Group& g : s.groups) head.push_back(g.name);
-    if (const Settings settings = settings_of(s); !settings.differ.empty()) out += "\n" + markdown_table(head, settings.differ);
+    if (const Settings settings = settings_of(s); !settings.differ.empty())
+      out += "\n" + markdown_table(head, settings.differ);
     out += "```sh\n";
     for (const std::string& c : commands_of(s)) out += c + "\n";
     out += "```\n\n";

@@ -36,7 +36,8 @@ Run read_run(const fs::path& folder) {
     if (event == "start") run.start = r;
     if (event == "end") run.end = r;
     if (event == "eval" && r.string_or("split", "") == "validation")
-      run.evaluations.push_back({r.integer_or("step", 0), r.real_or("loss", NAN), r.real_or("seconds", NAN), r.real_or("cpu_seconds", NAN)});
+      run.evaluations.push_back(
+          {r.integer_or("step", 0), r.real_or("loss", NAN), r.real_or("seconds", NAN), r.real_or("cpu_seconds", NAN)});
   }
   run.seed = run.start.integer_or("seed", 0);
   if (fs::exists(folder / "config.toml")) run.config = load_toml(folder / "config.toml");
@@ -73,7 +74,8 @@ Study read_campaign(const fs::path& folder) {
 }
 
 Study read_side_by_side(const std::vector<fs::path>& folders) {
-  Study study{.title = folders.size() == 1 ? name_of(folders[0]) : std::to_string(folders.size()) + " runs", .folder = folders[0]};
+  Study study{.title = folders.size() == 1 ? name_of(folders[0]) : std::to_string(folders.size()) + " runs",
+              .folder = folders[0]};
   for (const fs::path& folder : folders) {
     Group group{.name = name_of(folder)};
     group.runs.push_back(read_run(folder));

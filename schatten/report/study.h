@@ -19,8 +19,9 @@ struct Run {
   std::filesystem::path folder;
   int64_t seed = 0;
   Value config = Value::table(), environment = Value::table();
-  Value start = Value::table(), end = Value::table();  // records of metrics.jsonl; end stays empty for an unfinished run
-  std::vector<Evaluation> evaluations;                 // validation
+  Value start = Value::table(),
+        end = Value::table();           // records of metrics.jsonl; end stays empty for an unfinished run
+  std::vector<Evaluation> evaluations;  // validation
   std::vector<Value> spectra;
   std::string sample;
   double test() const { return end.real_or("test", NAN); }

@@ -77,7 +77,8 @@ std::vector<double> ticks(const Axis& axis, int most) {
       std::vector<double> values;
       for (int e = static_cast<int>(std::floor(std::log10(axis.low))); e <= std::log10(axis.high); ++e)
         for (const double m : digits)
-          if (const double v = m * std::pow(10.0, e); e % stride == 0 && v >= axis.low && v <= axis.high) values.push_back(v);
+          if (const double v = m * std::pow(10.0, e); e % stride == 0 && v >= axis.low && v <= axis.high)
+            values.push_back(v);
       return values;
     };
     for (const auto& digits : within)
@@ -114,7 +115,8 @@ std::string tick_text(double value) {
   return text;
 }
 
-Plot::Plot(Axis x, Axis y, double width, double height) : x_(std::move(x)), y_(std::move(y)), width_(width), height_(height) {
+Plot::Plot(Axis x, Axis y, double width, double height)
+    : x_(std::move(x)), y_(std::move(y)), width_(width), height_(height) {
   if (y_.hidden) left_ = 12;
 }
 
@@ -149,27 +151,32 @@ std::string Plot::path(const Curve& curve) const {
 void Plot::band(int colour, const Curve& low, const Curve& high) {
   Curve around = high;
   around.insert(around.end(), low.rbegin(), low.rend());
-  if (const std::string d = path(around); !d.empty()) body_ += "<path d=\"" + d + "Z\" class=\"band " + colour_class(colour) + "\"/>";
+  if (const std::string d = path(around); !d.empty())
+    body_ += "<path d=\"" + d + "Z\" class=\"band " + colour_class(colour) + "\"/>";
 }
 
 void Plot::line(int colour, const Curve& curve, const std::string& extra_class) {
   if (const std::string d = path(curve); !d.empty())
-    body_ += "<path d=\"" + d + "\" class=\"line " + colour_class(colour) + (extra_class.empty() ? "" : " " + extra_class) + "\"/>";
+    body_ += "<path d=\"" + d + "\" class=\"line " + colour_class(colour) +
+             (extra_class.empty() ? "" : " " + extra_class) + "\"/>";
 }
 
 void Plot::dots(int colour, const Curve& points, double radius) {
   for (const XY& p : points)
     if (std::isfinite(p.x) && std::isfinite(p.y) && p.y >= y_.low && p.y <= y_.high)
-      body_ += "<circle cx=\"" + fixed(px(p.x)) + "\" cy=\"" + fixed(py(p.y)) + "\" r=\"" + fixed(radius) + "\" class=\"dot " + colour_class(colour) + "\"/>";
+      body_ += "<circle cx=\"" + fixed(px(p.x)) + "\" cy=\"" + fixed(py(p.y)) + "\" r=\"" + fixed(radius) +
+               "\" class=\"dot " + colour_class(colour) + "\"/>";
 }
 
 void Plot::ring(int colour, XY p) {
-  body_ += "<circle cx=\"" + fixed(px(p.x)) + "\" cy=\"" + fixed(py(p.y)) + "\" r=\"6.5\" class=\"ring " + colour_class(colour) + "\"/>";
+  body_ += "<circle cx=\"" + fixed(px(p.x)) + "\" cy=\"" + fixed(py(p.y)) + "\" r=\"6.5\" class=\"ring " +
+           colour_class(colour) + "\"/>";
 }
 
 void Plot::cross(int colour, XY p) {
   const double x = px(p.x), y = std::max(top_ + 5, py(p.y));
-  body_ += line_at(x - 4, y - 4, x + 4, y + 4, "line " + colour_class(colour)) + line_at(x - 4, y + 4, x + 4, y - 4, "line " + colour_class(colour));
+  body_ += line_at(x - 4, y - 4, x + 4, y + 4, "line " + colour_class(colour)) +
+           line_at(x - 4, y + 4, x + 4, y - 4, "line " + colour_class(colour));
 }
 
 void Plot::vertical(double x) { body_ += line_at(px(x), top_, px(x), height_ - bottom_, "zero"); }
@@ -181,7 +188,8 @@ void Plot::end_label(int colour, XY at, const std::string& text) {
 std::string Plot::frame() const {
   std::string out;
   const double bottom = height_ - bottom_, right = width_ - right_;
-  const int across = std::max(2, static_cast<int>((right - left_) / 55)), up = std::max(2, static_cast<int>((bottom - top_) / 34));
+  const int across = std::max(2, static_cast<int>((right - left_) / 55)),
+            up = std::max(2, static_cast<int>((bottom - top_) / 34));
   for (const double t : y_.hidden ? std::vector<double>{} : ticks(y_, up)) {
     out += line_at(left_, py(t), right, py(t), "grid");
     out += text_at(left_ - 5, py(t) + 4, tick_text(t), "tick end");
@@ -213,8 +221,9 @@ std::string Plot::str(const std::string& title, const std::string& description) 
   std::string out = opening(width_, height_, title, description);
   out += frame();
   // A nested svg clips without an id, so a page can hold any number of charts.
-  out += "<svg x=\"0\" y=\"" + fixed(top_ - 4) + "\" width=\"" + fixed(width_) + "\" height=\"" + fixed(height_ - bottom_ - top_ + 8) +
-         "\" viewBox=\"0 " + fixed(top_ - 4) + " " + fixed(width_) + " " + fixed(height_ - bottom_ - top_ + 8) + "\">" + body_ + "</svg>";
+  out += "<svg x=\"0\" y=\"" + fixed(top_ - 4) + "\" width=\"" + fixed(width_) + "\" height=\"" +
+         fixed(height_ - bottom_ - top_ + 8) + "\" viewBox=\"0 " + fixed(top_ - 4) + " " + fixed(width_) + " " +
+         fixed(height_ - bottom_ - top_ + 8) + "\">" + body_ + "</svg>";
   return out + labels() + "</svg>";
 }
 
@@ -236,8 +245,10 @@ std::string bars(const std::vector<Bar>& rows, const std::string& title, const s
     double x = left;
     for (size_t k = 0; k < rows[i].parts.size(); ++k) {
       const double part = std::isfinite(rows[i].parts[k]) ? rows[i].parts[k] * scale : 0;
-      const std::string css = static_cast<int>(k) == rows[i].accent ? "fill " + colour_class(rows[i].colour) : "grey" + std::to_string(k % 3);
-      out += "<rect x=\"" + fixed(x) + "\" y=\"" + fixed(y) + "\" width=\"" + fixed(part) + "\" height=\"19\" class=\"" + css + "\"/>";
+      const std::string css = static_cast<int>(k) == rows[i].accent ? "fill " + colour_class(rows[i].colour)
+                                                                    : "grey" + std::to_string(k % 3);
+      out += "<rect x=\"" + fixed(x) + "\" y=\"" + fixed(y) + "\" width=\"" + fixed(part) +
+             "\" height=\"19\" class=\"" + css + "\"/>";
       x += part;
     }
     out += text_at(x + 6, y + 14, rows[i].text, "tick");

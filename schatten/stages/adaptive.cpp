@@ -21,8 +21,7 @@ Tensor ScaleByAdam::apply(const Tensor& u, State& s, const Step& step) const {
   const auto t = static_cast<double>(step.step);
   const double correction1 = 1 - std::pow(beta1, t);
   const double root_correction2 = std::sqrt(1 - std::pow(beta2, t));
-  if (form == AdamForm::uncorrected_eps)
-    return m.div(v.sqrt().add_(eps)).mul_(root_correction2 / correction1);
+  if (form == AdamForm::uncorrected_eps) return m.div(v.sqrt().add_(eps)).mul_(root_correction2 / correction1);
   return v.sqrt().div_(root_correction2).add_(eps).reciprocal_().mul_(m).div_(correction1);
 }
 

@@ -6,9 +6,7 @@ namespace schatten {
 
 /// Where eps enters: torch adds it to the corrected root, GaLore's and Moonlight's codes to the uncorrected one.
 enum class AdamForm { torch, uncorrected_eps };
-constexpr auto enum_names(AdamForm) {
-  return std::to_array<std::string_view>({"torch", "uncorrected_eps"});
-}
+constexpr auto enum_names(AdamForm) { return std::to_array<std::string_view>({"torch", "uncorrected_eps"}); }
 
 /// Adam's direction.
 ///   m <- beta1 m + (1 - beta1) G,   v <- beta2 v + (1 - beta2) G^2
@@ -29,9 +27,7 @@ struct ScaleByAdam {
   }
   std::string name() const { return "scale_by_adam"; }
   Traits traits() const { return {}; }
-  StateSpec state(const Bucket&) const {
-    return {.name = name(), .slots = {{"exp_avg"}, {"exp_avg_sq"}}};
-  }
+  StateSpec state(const Bucket&) const { return {.name = name(), .slots = {{"exp_avg"}, {"exp_avg_sq"}}}; }
   Tensor apply(const Tensor& u, State& s, const Step& step) const;
   Value to_value() const { return stage_value(name(), *this); }
 };

@@ -22,9 +22,7 @@ double shape_factor(ShapeScale scale, const ParameterInfo& parameter);
 /// Checked parity/keller_muon_*, moonlight_muon_*, torch_muon_*, law/*.
 struct ScaleByShape {
   ShapeScale shape = ShapeScale::jordan;
-  void fields(auto&& visit) {
-    visit("shape", shape, "none, jordan, jordan_released, moonlight, bernstein");
-  }
+  void fields(auto&& visit) { visit("shape", shape, "none, jordan, jordan_released, moonlight, bernstein"); }
   std::string name() const { return "scale_by_shape"; }
   Traits traits() const { return {}; }
   StateSpec state(const Bucket&) const { return {.name = name()}; }

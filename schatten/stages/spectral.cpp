@@ -64,7 +64,8 @@ struct SpectralPowerModel {
   std::string decided(at::ScalarType input) const {
     char head[32], bound[96];
     std::snprintf(head, sizeof head, "power %g ", options.power);
-    std::snprintf(bound, sizeof bound, " (error <= %.2g %% above %.2g %% of sigma_max)", 100 * rational.error, 100 * options.interval);
+    std::snprintf(bound, sizeof bound, " (error <= %.2g %% above %.2g %% of sigma_max)", 100 * rational.error,
+                  100 * options.interval);
     const std::string in = " in " + dtype_name(dtype(input));
     if (options.power == 1) return "power 1: the input itself";
     switch (method(dtype(input))) {
@@ -96,10 +97,8 @@ at::ScalarType compute_dtype(ComputeDtype choice, at::ScalarType input) {
 Stage orthogonalize(const Orthogonalize& o) {
   check_non_negative("orthogonalize", "eps", o.eps);
   if (o.schedule == "exact") return ExactPolarModel{o};
-  if (o.steps < 1 || o.steps > 100)
-    fail_usage({"orthogonalize", "steps from 1 to 100", std::to_string(o.steps), ""});
-  return OrthogonalizeModel{
-      o, {polynomial_schedule(o.schedule, o.steps), o.eps, o.eps_mode, o.rounding}};
+  if (o.steps < 1 || o.steps > 100) fail_usage({"orthogonalize", "steps from 1 to 100", std::to_string(o.steps), ""});
+  return OrthogonalizeModel{o, {polynomial_schedule(o.schedule, o.steps), o.eps, o.eps_mode, o.rounding}};
 }
 
 Stage spectral_power(const SpectralPower& o) {
@@ -107,8 +106,7 @@ Stage spectral_power(const SpectralPower& o) {
     fail_usage({"spectral_power", "power in [0, 1]", to_json(Value(o.power)), "0.125 is HTMuon's."});
   if (!(o.interval > 0 && o.interval < 1))
     fail_usage({"spectral_power", "interval in (0, 1)", to_json(Value(o.interval)), ""});
-  if (o.poles < 1 || o.poles > 12)
-    fail_usage({"spectral_power", "poles from 1 to 12", std::to_string(o.poles), ""});
+  if (o.poles < 1 || o.poles > 12) fail_usage({"spectral_power", "poles from 1 to 12", std::to_string(o.poles), ""});
   if (o.compute == ComputeDtype::bfloat16)
     fail_usage({"spectral_power", "compute auto, float32 or float64", "bfloat16",
                 "SVD, eigenvalues and Cholesky have no bfloat16 form."});

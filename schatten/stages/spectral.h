@@ -42,9 +42,7 @@ struct Orthogonalize {
 Stage orthogonalize(const Orthogonalize& options);
 
 enum class PowerMethod { automatic, svd, eigh, rational };
-constexpr auto enum_names(PowerMethod) {
-  return std::to_array<std::string_view>({"auto", "svd", "eigh", "rational"});
-}
+constexpr auto enum_names(PowerMethod) { return std::to_array<std::string_view>({"auto", "svd", "eigh", "rational"}); }
 
 /// Every singular value to the power p: between the gradient (p = 1) and its polar factor (p = 0).
 ///   U = L S^p R^T  for X = L S R^T                                                [.., m, n]

@@ -91,9 +91,8 @@ int64_t state_bytes(const StateSpec& spec, const Bucket& b) {
 
 State::State(const StateSpec& spec, const Bucket& b) : name_(spec.name) {
   for (const SlotSpec& slot : spec.slots)
-    slots_.emplace_back(slot.name, at::zeros(shape_of(slot, b), at::TensorOptions()
-                                                                   .dtype(slot.dtype.value_or(b.dtype))
-                                                                   .device(b.device)));
+    slots_.emplace_back(slot.name, at::zeros(shape_of(slot, b),
+                                             at::TensorOptions().dtype(slot.dtype.value_or(b.dtype)).device(b.device)));
   for (const StateSpec& c : spec.children) children_.emplace_back(c, b);
 }
 

@@ -67,9 +67,7 @@ class State {
 };
 
 enum class Locality { elementwise, row, matrix };  // how much of W one result needs
-constexpr auto enum_names(Locality) {
-  return std::to_array<std::string_view>({"elementwise", "row", "matrix"});
-}
+constexpr auto enum_names(Locality) { return std::to_array<std::string_view>({"elementwise", "row", "matrix"}); }
 struct Traits {
   Locality locality = Locality::elementwise;
   bool reads_param = false;
@@ -86,13 +84,14 @@ struct Step {
 };
 
 template <class M>
-concept StageModel = std::copyable<M> && requires(const M& m, const Bucket& b, const Tensor& u, State& s, const Step& step) {
-  { m.name() } -> std::convertible_to<std::string>;
-  { m.traits() } -> std::same_as<Traits>;
-  { m.state(b) } -> std::same_as<StateSpec>;
-  { m.apply(u, s, step) } -> std::same_as<Tensor>;  // writes only to s; the result aliases neither u nor s
-  { m.to_value() } -> std::same_as<Value>;           // its options, or its children: how it prints itself back
-};
+concept StageModel =
+    std::copyable<M> && requires(const M& m, const Bucket& b, const Tensor& u, State& s, const Step& step) {
+      { m.name() } -> std::convertible_to<std::string>;
+      { m.traits() } -> std::same_as<Traits>;
+      { m.state(b) } -> std::same_as<StateSpec>;
+      { m.apply(u, s, step) } -> std::same_as<Tensor>;  // writes only to s; the result aliases neither u nor s
+      { m.to_value() } -> std::same_as<Value>;          // its options, or its children: how it prints itself back
+    };
 
 /// Type-erased value of any StageModel; a chain or a bracket is itself a Stage.
 class Stage {
@@ -106,8 +105,8 @@ class Stage {
   StateSpec state(const Bucket& b) const { return self_->state(b); }
   Tensor apply(const Tensor& u, State& s, const Step& step) const { return self_->apply(u, s, step); }
   Value to_value() const { return self_->to_value(); }
-  /// What this machine and dtype make of options that leave a choice ("Newton-Schulz, 5 steps in bfloat16"); "" when there
-  /// is none. A model says so by a member decided(dtype).
+  /// What this machine and dtype make of options that leave a choice ("Newton-Schulz, 5 steps in bfloat16"); "" when
+  /// there is none. A model says so by a member decided(dtype).
   std::string decided(at::ScalarType dtype) const { return self_->decided(dtype); }
 
  private:

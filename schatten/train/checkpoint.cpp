@@ -2,7 +2,6 @@
 #include <schatten/core/error.h>
 #include <schatten/core/files.h>
 #include <schatten/train/checkpoint.h>
-
 #include <unistd.h>
 
 #include <algorithm>
@@ -38,7 +37,8 @@ std::vector<fs::path> checkpoints(const fs::path& run_dir) {
 void remove_leftovers(const fs::path& folder) {
   std::error_code ignored;
   for (const auto& entry : fs::directory_iterator(folder, ignored))
-    if (const std::string name = entry.path().filename().string(); name.starts_with(".step-") || name.starts_with(".old-"))
+    if (const std::string name = entry.path().filename().string();
+        name.starts_with(".step-") || name.starts_with(".old-"))
       fs::remove_all(entry.path(), ignored);
 }
 

@@ -18,7 +18,8 @@ class Ranges {
     if (value < least) bad(key, ">= " + std::to_string(least), Value(value));
   }
   void within(const char* key, double value, double low, double high) const {
-    if (!(value >= low && value <= high)) bad(key, "from " + to_json(Value(low)) + " to " + to_json(Value(high)), Value(value));
+    if (!(value >= low && value <= high))
+      bad(key, "from " + to_json(Value(low)) + " to " + to_json(Value(high)), Value(value));
   }
   void holds(bool good, const char* key, const std::string& expected, const Value& got) const {
     if (!good) bad(key, expected, got);
@@ -52,8 +53,10 @@ void check_ranges(const RunConfig& c, const Value& table) {
   r.holds(c.schedule.warmup <= c.train.steps, "schedule.warmup", "<= train.steps", Value(c.schedule.warmup));
   r.within("schedule.final_factor", c.schedule.final_factor, 0, 1);
   r.within("schedule.decay_share", c.schedule.decay_share, 0, 1);
-  r.holds(c.data.batch % c.train.accumulate == 0, "train.accumulate", "to divide data.batch", Value(c.train.accumulate));
-  r.holds(std::isfinite(c.model.init_std) && c.model.init_std > 0, "model.init_std", "finite and > 0", Value(c.model.init_std));
+  r.holds(c.data.batch % c.train.accumulate == 0, "train.accumulate", "to divide data.batch",
+          Value(c.train.accumulate));
+  r.holds(std::isfinite(c.model.init_std) && c.model.init_std > 0, "model.init_std", "finite and > 0",
+          Value(c.model.init_std));
 }
 
 /// A table that names no recipe keeps the default one: `optimizer.auxiliary.lr = 1e-3` changes the rate only.
@@ -80,7 +83,8 @@ RunConfig read_run_config(const Value& table) {
   complete(config.optimizer.matrix, OptimizerConfig{}.matrix);
   complete(config.optimizer.auxiliary, OptimizerConfig{}.auxiliary);
   check_ranges(config, table);
-  const auto routes = make_routes(config.optimizer);  // unknown recipes and bad rates are found before anything is opened
+  const auto routes =
+      make_routes(config.optimizer);  // unknown recipes and bad rates are found before anything is opened
   if (config.name.empty()) config.name = routes.front().recipe.name;
   return config;
 }

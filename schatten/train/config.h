@@ -34,9 +34,9 @@ constexpr auto enum_names(ScheduleKind) {
 /// [schedule]: the factor on every learning rate, by step.
 struct ScheduleOptions {
   ScheduleKind kind = ScheduleKind::cosine;
-  int64_t warmup = 0;        // steps
-  double final_factor = 0.1; // factor at the last step
-  double decay_share = 0.2;  // wsd: share of the steps that decays
+  int64_t warmup = 0;         // steps
+  double final_factor = 0.1;  // factor at the last step
+  double decay_share = 0.2;   // wsd: share of the steps that decays
   void fields(auto&& visit) {
     visit("kind", kind, "constant, linear, cosine, wsd (warm-up, stable, decay)");
     visit("warmup", warmup, "steps of linear warm-up");
@@ -54,16 +54,16 @@ at::ScalarType scalar_type(WeightDtype dtype);
 /// [train]
 struct TrainOptions {
   int64_t steps = 400;
-  int64_t accumulate = 1;       // the batch is split into this many forward passes
-  double clip = 1.0;            // global gradient norm; 0: off
+  int64_t accumulate = 1;  // the batch is split into this many forward passes
+  double clip = 1.0;       // global gradient norm; 0: off
   int64_t eval_every = 50;
-  int64_t log_every = 10;       // steps between plain lines and metrics records
-  int64_t checkpoint_every = 0; // 0: only at the end
+  int64_t log_every = 10;        // steps between plain lines and metrics records
+  int64_t checkpoint_every = 0;  // 0: only at the end
   int64_t keep_checkpoints = 2;
   int64_t sample_every = 0, sample_length = 200;
-  bool test = false;            // evaluate on the test split at the end
+  bool test = false;  // evaluate on the test split at the end
   WeightDtype dtype = WeightDtype::float32;
-  int64_t threads = 0;          // 0: all
+  int64_t threads = 0;  // 0: all
   void fields(auto&& visit) {
     visit("steps", steps, "optimizer steps");
     visit("accumulate", accumulate, "forward passes per step; they share the batch");
@@ -91,7 +91,7 @@ struct SpectraOptions {
 };
 
 struct RunConfig {
-  std::string name;     // default: the matrix recipe's
+  std::string name;  // default: the matrix recipe's
   int64_t seed = 1;
   std::string run_dir;  // default: runs/<name>-<hash of the config>
   ModelOptions model;

@@ -2,10 +2,9 @@
 #include <ATen/Parallel.h>
 #include <schatten/stages/spectral.h>
 #include <schatten/train/environment.h>
-#include <torch/headeronly/version.h>
-
 #include <sys/resource.h>
 #include <sys/utsname.h>
+#include <torch/headeronly/version.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -73,7 +72,9 @@ Value describe_environment() {
 double process_cpu_seconds() {
   rusage usage{};
   ::getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& t) { return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec); };
+  const auto seconds = [](const timeval& t) {
+    return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec);
+  };
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 

@@ -1,8 +1,7 @@
+#include <fcntl.h>
 #include <schatten/core/error.h>
 #include <schatten/core/files.h>
 #include <schatten/train/jsonl.h>
-
-#include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -17,7 +16,8 @@ LogFile::LogFile(std::filesystem::path path, int64_t keep) : path_(std::move(pat
   fd_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
   if (fd_ < 0) fail({path_.string(), "to be written", std::strerror(errno), "Choose another run_dir."});
   if (::flock(fd_, LOCK_EX | LOCK_NB) != 0)  // gone with the process, however it ends
-    fail({path_.string(), "to be the only process that writes it", "another one that does", "Wait for it, or choose another run_dir."});
+    fail({path_.string(), "to be the only process that writes it", "another one that does",
+          "Wait for it, or choose another run_dir."});
   struct stat facts {};
   if (::fstat(fd_, &facts) != 0) fail_here();
   size_ = std::min<int64_t>(keep, facts.st_size);

@@ -17,9 +17,9 @@ struct StepNumbers {
 class Reporter {
  public:
   virtual ~Reporter() = default;
-  virtual void on_start(const Value& /*summary*/) {}     // what was decided: model, optimizer, memory, compute, data
+  virtual void on_start(const Value& /*summary*/) {}  // what was decided: model, optimizer, memory, compute, data
   virtual void on_step(const StepNumbers& /*numbers*/) {}
-  virtual void on_record(const Value& /*record*/) {}     // every line of metrics.jsonl
+  virtual void on_record(const Value& /*record*/) {}  // every line of metrics.jsonl
   virtual void on_sample(int64_t /*step*/, const std::string& /*text*/) {}
   virtual void on_message(const std::string& /*text*/) {}  // a sentence worth reading
   virtual void on_end(const Value& /*record*/, const std::filesystem::path& /*run_dir*/) {}

@@ -18,7 +18,8 @@ Value with_compute(const Value& table, ComputeDtype compute) {
   Value copy = table;
   if (has_field(options, "compute") && !table.find("compute")) copy["compute"] = enum_name(compute);
   if (has_field(options, "polar"))
-    if (Value& polar = copy["polar"]; !polar.is_table() || !polar.find("compute")) polar["compute"] = enum_name(compute);
+    if (Value& polar = copy["polar"]; !polar.is_table() || !polar.find("compute"))
+      polar["compute"] = enum_name(compute);
   return copy;
 }
 
@@ -28,8 +29,10 @@ std::vector<Route> make_routes(const OptimizerConfig& config) {
   std::vector<Route> routes;
   if (!config.routes.is_null()) {
     if (config.routes.as_array().empty())
-      fail_usage({"optimizer.routes", "at least one rule", "none", "Leave it out to use optimizer.matrix and optimizer.auxiliary."});
-    for (const Value& table : config.routes.as_array()) routes.push_back(make_route(with_compute(table, config.compute)));
+      fail_usage({"optimizer.routes", "at least one rule", "none",
+                  "Leave it out to use optimizer.matrix and optimizer.auxiliary."});
+    for (const Value& table : config.routes.as_array())
+      routes.push_back(make_route(with_compute(table, config.compute)));
     return routes;
   }
   routes.push_back(make_route(with_compute(config.matrix, config.compute), "hidden_matrix"));

@@ -87,7 +87,8 @@ void RunFiles::spectrum(const Value& record) {
     for (const char* key : {"sigma_max", "stable_rank", "effective_rank"})
       events_->scalar("spectra/" + name + "/" + part + "_" + key, step, summary->real_or(key, NAN), now);
     std::vector<double> values;
-    for (const Value& v : summary->at("singular_values").as_array()) values.push_back(v.is_number() ? v.as_real() : NAN);
+    for (const Value& v : summary->at("singular_values").as_array())
+      values.push_back(v.is_number() ? v.as_real() : NAN);
     events_->histogram("spectra/" + name + "/" + part + "_log10_singular_values", step, values, now);
   }
   events_->scalar("spectra/" + name + "/alpha", step, record.at("alpha").real_or("alpha", NAN), now);

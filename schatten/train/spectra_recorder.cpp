@@ -13,7 +13,8 @@ SpectraRecorder::SpectraRecorder(const Optimizer& optimizer, const std::vector<P
   for (const Parameter& p : parameters)
     if (p.info.role == Role::hidden_matrix && matches_glob(pattern, p.info.name)) matrices_.push_back(p);
   if (matrices_.empty())
-    fail_usage({"spectra.match", "a pattern that names at least one hidden matrix", "'" + pattern + "'", "'*' names all."});
+    fail_usage(
+        {"spectra.match", "a pattern that names at least one hidden matrix", "'" + pattern + "'", "'*' names all."});
 }
 
 void SpectraRecorder::watch(const UpdateView& view) {

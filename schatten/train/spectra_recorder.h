@@ -12,7 +12,8 @@ namespace schatten {
 /// Fed with the updates of one step through `watch`; `records` then makes one record per matrix.
 class SpectraRecorder {
  public:
-  SpectraRecorder(const Optimizer& optimizer, const std::vector<Parameter>& parameters, std::string pattern, uint64_t seed);
+  SpectraRecorder(const Optimizer& optimizer, const std::vector<Parameter>& parameters, std::string pattern,
+                  uint64_t seed);
   void watch(const UpdateView& view);
   /// Computed as parallel tasks, one matrix each; the updates seen are forgotten afterwards.
   std::vector<Value> records(int64_t step);

@@ -1,6 +1,5 @@
 #include <schatten/core/error.h>
 #include <schatten/train/tensorboard.h>
-
 #include <unistd.h>
 
 #include <algorithm>
@@ -137,7 +136,8 @@ void EventWriter::histogram(std::string_view tag, int64_t step, const std::vecto
 void EventWriter::record(const std::string& event) { out_ << framed(event); }
 
 void EventWriter::flush() {
-  if (!out_.flush()) fail({path_.string(), "to be written", "a write error (is the disk full?)", "Free some space, then --resume."});
+  if (!out_.flush())
+    fail({path_.string(), "to be written", "a write error (is the disk full?)", "Free some space, then --resume."});
 }
 
 }  // namespace schatten

@@ -1,5 +1,4 @@
 #include <schatten/train/terminal.h>
-
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -44,7 +43,8 @@ std::string format_loss(double v) { return std::isfinite(v) ? printed("%.4f", v)
 std::string format_rate(double v) { return std::isfinite(v) ? short_exponent(printed("%.2e", v)) : "-"; }
 std::string format_short(double v) {
   if (!std::isfinite(v)) return "-";
-  return v != 0 && std::abs(v) < 0.01 ? short_exponent(printed("%.1e", v)) : printed(std::abs(v) < 10 ? "%.2f" : "%.1f", v);
+  return v != 0 && std::abs(v) < 0.01 ? short_exponent(printed("%.1e", v))
+                                      : printed(std::abs(v) < 10 ? "%.2f" : "%.1f", v);
 }
 std::string format_throughput(double v) {
   if (!std::isfinite(v)) return "- tok/s";
@@ -97,7 +97,8 @@ void EtaClock::tick(std::chrono::steady_clock::time_point now) {
 
 double EtaClock::remaining(int64_t steps_left) const {
   if (ticks_ < 2) return std::numeric_limits<double>::quiet_NaN();
-  return std::chrono::duration<double>(last_ - first_).count() / static_cast<double>(ticks_ - 1) * static_cast<double>(steps_left);
+  return std::chrono::duration<double>(last_ - first_).count() / static_cast<double>(ticks_ - 1) *
+         static_cast<double>(steps_left);
 }
 
 }  // namespace schatten

@@ -39,7 +39,8 @@ class TerminalReporter final : public Reporter {
                       bytes(s, "state_bytes") + " (activations come on top)");
     const Value e = describe_environment();
     const int64_t threads = e.at("threads").as_integer();
-    row("compute", std::to_string(threads) + (threads == 1 ? " thread, " : " threads, ") + "weights in " + s.at("dtype").as_string() +
+    row("compute", std::to_string(threads) + (threads == 1 ? " thread, " : " threads, ") + "weights in " +
+                       s.at("dtype").as_string() +
                        (e.at("bfloat16").as_bool() ? ", bfloat16 instructions found" : ", no bfloat16 instructions"));
     row("data", format_count(s.at("train_tokens").as_integer()) + " train / " +
                     format_count(s.at("validation_tokens").as_integer()) + " validation tokens, batches of " +
@@ -70,7 +71,8 @@ class TerminalReporter final : public Reporter {
     line_.clear();
     const std::string status = end.at("status").as_string();
     std::cout << "\n";
-    if (status == "diverged") row("diverged", "at step " + text_of(end.at("step")) + ", first in " + text_of(end.at("layer")));
+    if (status == "diverged")
+      row("diverged", "at step " + text_of(end.at("step")) + ", first in " + text_of(end.at("layer")));
     if (status == "interrupted") row("stopped", "at step " + text_of(end.at("step")) + ", saved");
     row("loss", "validation " + format_loss(end.real_or("final_val", NAN)) + " final, " +
                     format_loss(end.real_or("best_val", NAN)) + " best (nats per token)" +
@@ -136,9 +138,11 @@ class TerminalReporter final : public Reporter {
   std::string step_line(const StepNumbers& n) const {
     const std::string of = std::to_string(n.steps);
     const std::vector<std::string> columns{
-        "step " + pad(std::to_string(n.step), of.size(), true) + "/" + of + pad(std::to_string(100 * n.step / n.steps), 5, true) + " %",
+        "step " + pad(std::to_string(n.step), of.size(), true) + "/" + of +
+            pad(std::to_string(100 * n.step / n.steps), 5, true) + " %",
         "loss " + format_loss(n.loss_ema),
-        "val " + format_loss(n.validation) + (std::isfinite(n.validation_bpb) ? " (" + format_loss(n.validation_bpb) + " bpb)" : ""),
+        "val " + format_loss(n.validation) +
+            (std::isfinite(n.validation_bpb) ? " (" + format_loss(n.validation_bpb) + " bpb)" : ""),
         "eta " + format_duration(clock_.remaining(n.steps - n.step)),
         "lr " + format_rate(n.lr),
         format_throughput(n.tokens_per_second),

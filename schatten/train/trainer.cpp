@@ -50,9 +50,9 @@ struct Stopwatch {
 /// What a run knows of its past: saved with every checkpoint, so that a resumed run goes on as if never stopped.
 struct Progress {
   int64_t step = 0;
-  double loss_ema = 0;    // biased: divided by 1 - decay^n when shown
+  double loss_ema = 0;  // biased: divided by 1 - decay^n when shown
   int64_t ema_steps = 0;
-  double loss_sum = 0;    // since the last record
+  double loss_sum = 0;  // since the last record
   int64_t loss_count = 0;
   double best_validation = std::numeric_limits<double>::infinity(), validation = kNaN, validation_bpb = kNaN;
   int64_t skipped = 0, skips_in_a_row = 0;
@@ -87,7 +87,11 @@ struct Progress {
 class Run {
  public:
   Run(const RunConfig& config, const TrainRequest& request, Reporter& reporter, const std::atomic<bool>& stop)
-      : config_(config), request_(request), reporter_(reporter), stop_(stop), folder_(run_directory(config)),
+      : config_(config),
+        request_(request),
+        reporter_(reporter),
+        stop_(stop),
+        folder_(run_directory(config)),
         rng_(static_cast<uint64_t>(config.seed)) {}
 
   TrainResult operator()() {
@@ -189,8 +193,9 @@ Value Run::resume_from(const fs::path& folder) {
     fail({folder.string(), "a checkpoint of this config (" + config_hash(config_) + ")", "one of " + hash, ""});
   const int64_t threads = saved.state.integer_or("threads", 0);
   if (threads != at::get_num_threads())
-    reporter_.on_message("note: the checkpoint was written with " + std::to_string(threads) + " threads, now there are " +
-                         std::to_string(at::get_num_threads()) + ": results may differ in the last bits");
+    reporter_.on_message("note: the checkpoint was written with " + std::to_string(threads) +
+                         " threads, now there are " + std::to_string(at::get_num_threads()) +
+                         ": results may differ in the last bits");
   model_->load_weights(saved.model);
   optimizer_->load_state(saved.optimizer);
   loader_->seek(saved.state.integer_or("position", 0));
@@ -241,13 +246,21 @@ Value Run::summary() const {
 void Run::announce() {
   const Value s = summary();
   reporter_.on_start(s);
-  const auto per_parameter = static_cast<double>(optimizer_->state_bytes()) / static_cast<double>(model_->num_parameters());
-  Value start = Value::Table{{"event", "start"}, {"step", progress_.step}, {"name", config_.name}, {"seed", config_.seed},
-                             {"config_hash", config_hash(config_)}, {"parameters", model_->num_parameters()},
-                             {"matrices", s.at("matrices")}, {"state_bytes", optimizer_->state_bytes()},
+  const auto per_parameter =
+      static_cast<double>(optimizer_->state_bytes()) / static_cast<double>(model_->num_parameters());
+  Value start = Value::Table{{"event", "start"},
+                             {"step", progress_.step},
+                             {"name", config_.name},
+                             {"seed", config_.seed},
+                             {"config_hash", config_hash(config_)},
+                             {"parameters", model_->num_parameters()},
+                             {"matrices", s.at("matrices")},
+                             {"state_bytes", optimizer_->state_bytes()},
                              {"state_bytes_per_parameter", per_parameter},
-                             {"threads", static_cast<int64_t>(at::get_num_threads())}, {"dtype", enum_name(config_.train.dtype)},
-                             {"corpus", corpus_->id()}, {"concurrent", request_.concurrent}};
+                             {"threads", static_cast<int64_t>(at::get_num_threads())},
+                             {"dtype", enum_name(config_.train.dtype)},
+                             {"corpus", corpus_->id()},
+                             {"concurrent", request_.concurrent}};
   if (resumed_from_ >= 0) start["resumed_from"] = resumed_from_;
   files_->record(std::move(start), reporter_);
 }
@@ -283,9 +296,12 @@ bool Run::skip_bad_step(double loss, double norm) {
   ++progress_.skipped;
   ++progress_.skips_in_a_row;
   bad_layer_ = first_bad_layer();
-  files_->record(Value::Table{{"event", "skip"}, {"step", progress_.step + 1},
-                              {"reason", std::isfinite(loss) ? "gradient" : "loss"}, {"layer", bad_layer_},
-                              {"in_a_row", progress_.skips_in_a_row}}, reporter_);
+  files_->record(Value::Table{{"event", "skip"},
+                              {"step", progress_.step + 1},
+                              {"reason", std::isfinite(loss) ? "gradient" : "loss"},
+                              {"layer", bad_layer_},
+                              {"in_a_row", progress_.skips_in_a_row}},
+                 reporter_);
   reporter_.on_message("step " + std::to_string(progress_.step + 1) + " left out: not finite in " + bad_layer_);
   return true;
 }
@@ -337,18 +353,26 @@ bool Run::train_one_step() {
 /// Worse than guessing after a tenth of the run: nothing to wait for.
 bool Run::hopeless() const {
   const double guessing = std::log(static_cast<double>(model_->architecture().vocab));
-  return progress_.step > config_.train.steps / 10 + 10 && progress_.ema_steps > 0 && progress_.shown_ema() > guessing + 1;
+  return progress_.step > config_.train.steps / 10 + 10 && progress_.ema_steps > 0 &&
+         progress_.shown_ema() > guessing + 1;
 }
 
 void Run::train_record(double norm) {
   const Architecture& a = model_->architecture();
   const double mean = progress_.loss_count > 0 ? progress_.loss_sum / static_cast<double>(progress_.loss_count) : kNaN;
-  files_->record(Value::Table{{"event", "train"}, {"step", progress_.step}, {"loss", mean},
-                              {"loss_ema", progress_.shown_ema()}, {"lr", matrix_lr()}, {"lr_factor", last_factor_},
-                              {"grad_norm", norm}, {"update_ratio", update_ratio_},
+  files_->record(Value::Table{{"event", "train"},
+                              {"step", progress_.step},
+                              {"loss", mean},
+                              {"loss_ema", progress_.shown_ema()},
+                              {"lr", matrix_lr()},
+                              {"lr_factor", last_factor_},
+                              {"grad_norm", norm},
+                              {"update_ratio", update_ratio_},
                               {"tokens", progress_.step * config_.data.batch * a.context},
-                              {"seconds", progress_.seconds + watch_.total()}, {"cpu_seconds", progress_.cpu_seconds},
-                              {"skipped", progress_.skipped}}, reporter_);
+                              {"seconds", progress_.seconds + watch_.total()},
+                              {"cpu_seconds", progress_.cpu_seconds},
+                              {"skipped", progress_.skipped}},
+                 reporter_);
   progress_.loss_sum = 0;
   progress_.loss_count = 0;
 }
@@ -362,9 +386,14 @@ void Run::after_step(double norm) {
     for (const Value& record : spectra_->records(progress_.step)) files_->spectrum(record);
     watch_.stop(Stopwatch::spectra);
   }
-  reporter_.on_step({.step = progress_.step, .steps = config_.train.steps, .loss_ema = progress_.shown_ema(),
-                     .validation = progress_.validation, .validation_bpb = progress_.validation_bpb, .lr = matrix_lr(),
-                     .grad_norm = norm, .update_ratio = update_ratio_,
+  reporter_.on_step({.step = progress_.step,
+                     .steps = config_.train.steps,
+                     .loss_ema = progress_.shown_ema(),
+                     .validation = progress_.validation,
+                     .validation_bpb = progress_.validation_bpb,
+                     .lr = matrix_lr(),
+                     .grad_norm = norm,
+                     .update_ratio = update_ratio_,
                      .tokens_per_second = tokens * static_cast<double>(since) / watch_.total()});
   watch_.stop(Stopwatch::other);
   if (due(config_.train.eval_every) || last_step()) evaluate(Split::validation);
@@ -389,9 +418,14 @@ double Run::evaluate(Split split) {
     progress_.validation_bpb = bpb;
     if (loss < progress_.best_validation) progress_.best_validation = loss;
   }
-  Value record = Value::Table{{"event", "eval"}, {"step", progress_.step}, {"split", std::string(to_string(split))},
-                              {"loss", loss}, {"bpb", bytes > 0 ? Value(bpb) : Value()}, {"tokens", tokens},
-                              {"seconds", progress_.seconds + watch_.total()}, {"cpu_seconds", progress_.cpu_seconds}};
+  Value record = Value::Table{{"event", "eval"},
+                              {"step", progress_.step},
+                              {"split", std::string(to_string(split))},
+                              {"loss", loss},
+                              {"bpb", bytes > 0 ? Value(bpb) : Value()},
+                              {"tokens", tokens},
+                              {"seconds", progress_.seconds + watch_.total()},
+                              {"cpu_seconds", progress_.cpu_seconds}};
   files_->record(std::move(record), reporter_);
   files_->flush();
   progress_.eval_seconds += std::chrono::duration<double>(Clock::now() - began).count();
@@ -400,8 +434,8 @@ double Run::evaluate(Split split) {
 
 void Run::sample() {
   if (config_.train.sample_length == 0) return;
-  const std::string text = sample_text(*model_, *corpus_, "\n", config_.train.sample_length, 0.8,
-                                       rng_.of("sample").at(progress_.step));
+  const std::string text =
+      sample_text(*model_, *corpus_, "\n", config_.train.sample_length, 0.8, rng_.of("sample").at(progress_.step));
   if (text.empty()) return;
   files_->sample(progress_.step, text);
   reporter_.on_sample(progress_.step, text);
@@ -410,11 +444,16 @@ void Run::sample() {
 void Run::checkpoint() {
   Progress saved = progress_;
   saved.seconds += watch_.total();
-  Checkpoint c{.step = progress_.step, .model = model_->weights(), .optimizer = optimizer_->state(),
+  Checkpoint c{.step = progress_.step,
+               .model = model_->weights(),
+               .optimizer = optimizer_->state(),
                .model_config = transformers_config(model_->architecture())};
-  c.state = Value::Table{{"config_hash", config_hash(config_)}, {"position", loader_->position()},
-                         {"threads", static_cast<int64_t>(at::get_num_threads())}, {"corpus", corpus_->id()},
-                         {"progress", write_fields(saved)}, {"logs", files_->sizes()}};
+  c.state = Value::Table{{"config_hash", config_hash(config_)},
+                         {"position", loader_->position()},
+                         {"threads", static_cast<int64_t>(at::get_num_threads())},
+                         {"corpus", corpus_->id()},
+                         {"progress", write_fields(saved)},
+                         {"logs", files_->sizes()}};
   files_->flush();
   save_checkpoint(folder_, c, config_.train.keep_checkpoints);
 }
@@ -431,13 +470,19 @@ TrainResult Run::finish(const std::string& status) {
   Value shares = Value::table();
   const char* names[] = {"forward", "backward", "optimizer", "data", "spectra", "other"};
   for (size_t i = 0; i < Stopwatch::parts; ++i) shares[names[i]] = trained > 0 ? watch_.seconds[i] / trained : 0.0;
-  Value end = Value::Table{{"event", "end"}, {"step", progress_.step}, {"status", status},
-                           {"best_val", progress_.best_validation}, {"final_val", progress_.validation},
+  Value end = Value::Table{{"event", "end"},
+                           {"step", progress_.step},
+                           {"status", status},
+                           {"best_val", progress_.best_validation},
+                           {"final_val", progress_.validation},
                            {"test", config_.train.test ? Value(test) : Value()},
-                           {"seconds", seconds}, {"cpu_seconds", progress_.cpu_seconds},
+                           {"seconds", seconds},
+                           {"cpu_seconds", progress_.cpu_seconds},
                            {"tokens_per_second", tokens / seconds},
                            {"tokens_per_second_with_eval", tokens / (seconds + progress_.eval_seconds)},
-                           {"shares", shares}, {"peak_bytes", peak_memory_bytes()}, {"skipped", progress_.skipped}};
+                           {"shares", shares},
+                           {"peak_bytes", peak_memory_bytes()},
+                           {"skipped", progress_.skipped}};
   if (status == "diverged") end["layer"] = bad_layer_.empty() ? "none: loss far above guessing" : bad_layer_;
   files_->record(end, reporter_);
   files_->flush();

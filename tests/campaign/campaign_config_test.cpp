@@ -19,9 +19,7 @@ set.optimizer.matrix = { recipe = "muon" }
 grid."optimizer.matrix.lr" = [1e-2, 2e-2]
 )";
 
-CampaignConfig read(const std::string& toml) {
-  return read_campaign_config(parse_toml(toml, "study.toml"));
-}
+CampaignConfig read(const std::string& toml) { return read_campaign_config(parse_toml(toml, "study.toml")); }
 
 /// The message of the UsageError that this file is.
 std::string complaint(const std::string& toml) {
@@ -37,8 +35,7 @@ std::string complaint(const std::string& toml) {
   const std::string message = complaint(toml);
   if (message.empty()) return ::testing::AssertionFailure() << "no error";
   for (const std::string& part : parts)
-    if (message.find(part) == std::string::npos)
-      return ::testing::AssertionFailure() << message << "\nlacks " << part;
+    if (message.find(part) == std::string::npos) return ::testing::AssertionFailure() << message << "\nlacks " << part;
   return ::testing::AssertionSuccess();
 }
 
@@ -50,16 +47,13 @@ TEST(CampaignConfig, ReadsAndFillsWhatIsNotSaid) {
   EXPECT_EQ(c.final_seeds.size(), 5u);
   ASSERT_EQ(c.optimizer.size(), 2u);
   EXPECT_EQ(c.optimizer[1].name, "muon");
-  EXPECT_EQ(read("baseline = \"muon\"\ndirectory = \"elsewhere\"\n" + kOptimizers).baseline,
-            "muon");
+  EXPECT_EQ(read("baseline = \"muon\"\ndirectory = \"elsewhere\"\n" + kOptimizers).baseline, "muon");
 }
 
 TEST(CampaignConfig, NeedsAnOptimizerWithAName) {
   EXPECT_TRUE(says("name = \"x\"", {"at least one [[optimizer]]", "got none"}));
-  EXPECT_TRUE(says("[[optimizer]]\nset.optimizer.matrix = { recipe = \"adamw\" }",
-                   {"a name for every [[optimizer]]"}));
-  EXPECT_TRUE(
-      says("[[optimizer]]\nname = \"a\"\n[[optimizer]]\nname = \"a\"", {"name once", "'a' twice"}));
+  EXPECT_TRUE(says("[[optimizer]]\nset.optimizer.matrix = { recipe = \"adamw\" }", {"a name for every [[optimizer]]"}));
+  EXPECT_TRUE(says("[[optimizer]]\nname = \"a\"\n[[optimizer]]\nname = \"a\"", {"name once", "'a' twice"}));
 }
 
 TEST(CampaignConfig, NamesAndPointsAreFoldersOfTheirOwn) {
@@ -73,8 +67,8 @@ TEST(CampaignConfig, SeedsAreThereAndNeverUsedTwice) {
   EXPECT_TRUE(says("tuning_seeds = []\n" + kOptimizers, {"at least one seed"}));
   EXPECT_TRUE(says("final_seeds = []\n" + kOptimizers, {"at least one seed"}));
   EXPECT_TRUE(says("final_seeds = [5, 6, 5]\n" + kOptimizers, {"5 twice"}));
-  EXPECT_TRUE(says("tuning_seeds = [1, 2]\nfinal_seeds = [2, 3]\n" + kOptimizers,
-                   {"never used for a claim", "2 twice"}));
+  EXPECT_TRUE(
+      says("tuning_seeds = [1, 2]\nfinal_seeds = [2, 3]\n" + kOptimizers, {"never used for a claim", "2 twice"}));
   EXPECT_EQ(complaint("tuning_seeds = [1, 2]\nfinal_seeds = [3, 4]\n" + kOptimizers), "");
 }
 
@@ -82,16 +76,14 @@ TEST(CampaignConfig, AnUnknownBaselineNamesTheNearest) {
   EXPECT_TRUE(says("baseline = \"moun\"\n" + kOptimizers,
                    {"baseline to be one of the optimizers", "'moun'", "Did you mean 'muon'?"}));
   EXPECT_TRUE(says("baseline = \"somethingelse\"\n" + kOptimizers, {"'somethingelse'"}));
-  EXPECT_EQ(complaint("baseline = \"somethingelse\"\n" + kOptimizers).find("Did you mean"),
-            std::string::npos);
+  EXPECT_EQ(complaint("baseline = \"somethingelse\"\n" + kOptimizers).find("Did you mean"), std::string::npos);
 }
 
 TEST(CampaignConfig, AGridValueIsAListWithSomethingInIt) {
   const std::string start = "[[optimizer]]\nname = \"a\"\n";
   EXPECT_TRUE(says(start + "grid.\"optimizer.matrix.lr\" = 1e-3",
                    {"study.toml:3", "'optimizer.matrix.lr' to be a list", "got 0.001"}));
-  EXPECT_TRUE(
-      says(start + "grid.\"optimizer.matrix.lr\" = []", {"to be a list of values", "got []"}));
+  EXPECT_TRUE(says(start + "grid.\"optimizer.matrix.lr\" = []", {"to be a list of values", "got []"}));
   EXPECT_TRUE(says(start + "grid = 3", {"a table"}));
 }
 
@@ -103,20 +95,17 @@ TEST(CampaignConfig, AGridHasAnEnd) {
 }
 
 TEST(CampaignConfig, UnknownKeysNameTheNearest) {
-  EXPECT_TRUE(says("final_seed = [1]\n" + kOptimizers,
-                   {"'final_seed'", "study.toml:1", "Did you mean 'final_seeds'?"}));
-  EXPECT_TRUE(says("[[optimizer]]\nname = \"a\"\ngird.x = [1]",
-                   {"optimizer.gird", "Did you mean 'grid'?"}));
+  EXPECT_TRUE(
+      says("final_seed = [1]\n" + kOptimizers, {"'final_seed'", "study.toml:1", "Did you mean 'final_seeds'?"}));
+  EXPECT_TRUE(says("[[optimizer]]\nname = \"a\"\ngird.x = [1]", {"optimizer.gird", "Did you mean 'grid'?"}));
 }
 
 TEST(CampaignConfig, EveryPointIsARunThatCouldStart) {
   const std::string start = "[[optimizer]]\nname = \"a\"\n";
   EXPECT_TRUE(says("[base]\ntrain.stepz = 3\n" + start, {"train.stepz", "Did you mean 'steps'?"}));
   EXPECT_TRUE(says(start + "set.optimizer.matrix = { recipe = \"muno\" }", {"muno", "muon"}));
-  EXPECT_TRUE(says(start + "grid.\"optimizer.matrix.lr\" = [1e-3, -1.0]",
-                   {"lr"}));  // the last point of the grid
-  EXPECT_TRUE(says(start + "grid.\"optimizer.matrix.power\" = [0.1]",
-                   {"power"}));  // muon has no such option
+  EXPECT_TRUE(says(start + "grid.\"optimizer.matrix.lr\" = [1e-3, -1.0]", {"lr"}));  // the last point of the grid
+  EXPECT_TRUE(says(start + "grid.\"optimizer.matrix.power\" = [0.1]", {"power"}));   // muon has no such option
   EXPECT_TRUE(says(start + "grid.\"train.steps\" = [10, 0]", {"train.steps >= 1"}));
 }
 
@@ -151,8 +140,7 @@ TEST(PointName, KeepsTheLastTwoPartsOfAKey) {
 TEST(PointName, IsSafeAsAFolder) {
   const std::set<char> allowed = [] {
     std::set<char> all;
-    for (const char c :
-         std::string("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789=,.-_+"))
+    for (const char c : std::string("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789=,.-_+"))
       all.insert(c);
     return all;
   }();
@@ -170,19 +158,16 @@ TEST(PointName, IsSafeAsAFolder) {
 
 TEST(PlannedRun, IsTheBaseThenTheOverridesThenThePoint) {
   const CampaignConfig c =
-      read("directory = \"d\"\n[base]\ntrain.steps = 300\ndata.batch = 6\nspectra.every = 50\n" +
-           kOptimizers);
+      read("directory = \"d\"\n[base]\ntrain.steps = 300\ndata.batch = 6\nspectra.every = 50\n" + kOptimizers);
   const Competitor& muon = c.optimizer[1];
   const Point point = expand_grid(muon.grid)[1];
-  const PlannedRun tune = plan_run(c, muon, point, 7, Phase::tune),
-                   final = plan_run(c, muon, point, 101, Phase::final);
+  const PlannedRun tune = plan_run(c, muon, point, 7, Phase::tune), final = plan_run(c, muon, point, 101, Phase::final);
   EXPECT_EQ(find_path(tune.config, "optimizer.matrix.lr")->as_real(), 2e-2);
   EXPECT_EQ(find_path(tune.config, "optimizer.matrix.recipe")->as_string(), "muon");
   EXPECT_EQ(find_path(tune.config, "data.batch")->as_integer(), 6);
   EXPECT_EQ(tune.config.at("seed").as_integer(), 7);
   EXPECT_EQ(tune.run_dir, std::filesystem::path("d/runs/muon/matrix.lr=0.02-seed7"));
-  EXPECT_FALSE(find_path(tune.config, "train.test")->as_bool())
-      << "tuning must never see the test split";
+  EXPECT_FALSE(find_path(tune.config, "train.test")->as_bool()) << "tuning must never see the test split";
   EXPECT_TRUE(find_path(final.config, "train.test")->as_bool());
   EXPECT_EQ(find_path(tune.config, "spectra.every"), nullptr);
   EXPECT_EQ(find_path(final.config, "spectra.every")->as_integer(), 50);

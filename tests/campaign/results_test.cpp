@@ -16,29 +16,24 @@ RunOutcome outcome(const std::string& status, double validation) {
   return {.status = status, .validation = validation};
 }
 
-std::vector<std::vector<RunOutcome>> one_seed(
-    const std::vector<std::pair<std::string, double>>& points) {
+std::vector<std::vector<RunOutcome>> one_seed(const std::vector<std::pair<std::string, double>>& points) {
   std::vector<std::vector<RunOutcome>> all;
   for (const auto& [status, loss] : points) all.push_back({outcome(status, loss)});
   return all;
 }
 
 TEST(BestPoint, HasTheLeastMeanValidationLoss) {
-  EXPECT_EQ(best_point(one_seed({{"ok", 2.0}, {"ok", 1.5}, {"ok", 1.7}})),
-            std::optional<size_t>(1));
+  EXPECT_EQ(best_point(one_seed({{"ok", 2.0}, {"ok", 1.5}, {"ok", 1.7}})), std::optional<size_t>(1));
   EXPECT_EQ(best_point(one_seed({{"ok", 1.5}, {"ok", 1.5}})), std::optional<size_t>(0));
-  EXPECT_EQ(best_point({{outcome("ok", 1.0), outcome("ok", 3.0)},
-                        {outcome("ok", 1.8), outcome("ok", 1.9)}}),
+  EXPECT_EQ(best_point({{outcome("ok", 1.0), outcome("ok", 3.0)}, {outcome("ok", 1.8), outcome("ok", 1.9)}}),
             std::optional<size_t>(1));
 }
 
 TEST(BestPoint, ARunThatDidNotFinishCountsAsInfinite) {
   for (const char* status : {"diverged", "interrupted", "failed", "missing"}) {
-    EXPECT_EQ(best_point(one_seed({{status, 0.1}, {"ok", 2.0}})), std::optional<size_t>(1))
-        << status;
+    EXPECT_EQ(best_point(one_seed({{status, 0.1}, {"ok", 2.0}})), std::optional<size_t>(1)) << status;
     // One bad seed spoils a point, however good the other one is.
-    EXPECT_EQ(best_point({{outcome("ok", 0.1), outcome(status, 0.1)},
-                          {outcome("ok", 2), outcome("ok", 2)}}),
+    EXPECT_EQ(best_point({{outcome("ok", 0.1), outcome(status, 0.1)}, {outcome("ok", 2), outcome("ok", 2)}}),
               std::optional<size_t>(1));
   }
   EXPECT_EQ(best_point(one_seed({{"ok", NAN}, {"ok", 2.0}})), std::optional<size_t>(1));
@@ -56,9 +51,7 @@ TEST(Edge, IsAnEndOfAListOfNumbers) {
   grid["one"] = Value::Array{0.5};
   grid["kind"] = Value::Array{"cosine", "linear"};
   grid["steps"] = Value::Array{Value(10), Value(20.0), Value(30)};
-  const auto on = [&](const char* key, const Value& v) {
-    return !keys_on_edge(grid, {{key, v}}).empty();
-  };
+  const auto on = [&](const char* key, const Value& v) { return !keys_on_edge(grid, {{key, v}}).empty(); };
   EXPECT_FALSE(on("lr", 3e-3));
   EXPECT_TRUE(on("lr", 1e-3));
   EXPECT_TRUE(on("lr", 1e-2));
@@ -67,8 +60,7 @@ TEST(Edge, IsAnEndOfAListOfNumbers) {
   EXPECT_TRUE(on("steps", 30));
   EXPECT_FALSE(on("steps", 20));
   EXPECT_FALSE(on("elsewhere", 1));
-  EXPECT_EQ(keys_on_edge(grid, {{"lr", 1e-2}, {"steps", 10}}),
-            (std::vector<std::string>{"lr", "steps"}));
+  EXPECT_EQ(keys_on_edge(grid, {{"lr", 1e-2}, {"steps", 10}}), (std::vector<std::string>{"lr", "steps"}));
 }
 
 // --- campaigns of hand-made outcomes ---
@@ -87,8 +79,8 @@ CampaignConfig campaign(size_t seeds) {
 }
 
 /// Tuned over three rates with the middle one best; test losses as given, by seed.
-CompetitorOutcome competitor(const CampaignConfig& c, const std::string& name,
-                             const std::vector<double>& test, size_t best = 1) {
+CompetitorOutcome competitor(const CampaignConfig& c, const std::string& name, const std::vector<double>& test,
+                             size_t best = 1) {
   CompetitorOutcome o{.competitor = {.name = name}};
   Value list = Value::array();
   for (const double rate : kRates) list.push_back(rate);
@@ -100,8 +92,7 @@ CompetitorOutcome competitor(const CampaignConfig& c, const std::string& name,
                          .validation = p == best ? 2.0 : 2.5}});
   o.best = best_point(o.tuning);
   for (size_t i = 0; i < test.size(); ++i) {
-    RunOutcome r{.plan = plan_run(c, o.competitor, o.points[best], c.final_seeds[i], Phase::final),
-                 .status = "ok"};
+    RunOutcome r{.plan = plan_run(c, o.competitor, o.points[best], c.final_seeds[i], Phase::final), .status = "ok"};
     r.test = test[i];
     r.validation = test[i] + 0.01;
     r.seconds = 50;
@@ -119,8 +110,7 @@ const std::vector<double> kAhead = {1.40, 1.44, 1.38, 1.42, 1.41};
 const std::vector<double> kBehind = {1.61, 1.62, 1.60, 1.61, 1.64};
 const std::vector<double> kAlike = {1.51, 1.50, 1.49, 1.52, 1.50};
 
-Value results(const std::vector<std::pair<std::string, std::vector<double>>>& others,
-              bool concurrent = false) {
+Value results(const std::vector<std::pair<std::string, std::vector<double>>>& others, bool concurrent = false) {
   const CampaignConfig c = campaign(kBase.size());
   std::vector<CompetitorOutcome> all{competitor(c, "adamw", kBase)};
   for (const auto& [name, test] : others) all.push_back(competitor(c, name, test));
@@ -129,9 +119,7 @@ Value results(const std::vector<std::pair<std::string, std::vector<double>>>& ot
   return make_results(c, all);
 }
 
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
+bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 std::string all_of(const Value& list) {
   std::string text;
@@ -142,12 +130,8 @@ std::string all_of(const Value& list) {
 TEST(Verdict, NamesAWinnerWhereTheIntervalExcludesZero) {
   const Value ahead = results({{"muon", kAhead}}), behind = results({{"muon", kBehind}});
   const std::string good = all_of(ahead.at("verdict")), bad = all_of(behind.at("verdict"));
-  EXPECT_TRUE(
-      good.starts_with("muon is ahead of adamw by 0.0980 nats per token on test (95 % interval 0."))
-      << good;
-  EXPECT_TRUE(
-      bad.starts_with("muon is behind adamw by 0.1080 nats per token on test (95 % interval 0."))
-      << bad;
+  EXPECT_TRUE(good.starts_with("muon is ahead of adamw by 0.0980 nats per token on test (95 % interval 0.")) << good;
+  EXPECT_TRUE(bad.starts_with("muon is behind adamw by 0.1080 nats per token on test (95 % interval 0.")) << bad;
   EXPECT_TRUE(contains(good, "5 paired seeds")) << good;
   const Value& c = ahead.at("comparisons").as_array().at(0);
   EXPECT_TRUE(c.at("decided").as_bool());
@@ -185,15 +169,12 @@ TEST(Verdict, ComparesSeedsThatBothFinished) {
   muon.final[4].status = "failed";
   std::swap(muon.final[1], muon.final[3]);  // by seed, not by place
   const Value r = make_results(c, {base, muon});
-  const Difference d =
-      paired_difference({kAhead[1], kAhead[2], kAhead[3]}, {kBase[1], kBase[2], kBase[3]});
+  const Difference d = paired_difference({kAhead[1], kAhead[2], kAhead[3]}, {kBase[1], kBase[2], kBase[3]});
   const Value& got = r.at("comparisons").as_array().at(0);
   EXPECT_EQ(got.at("n").as_integer(), 3);
   EXPECT_DOUBLE_EQ(got.at("difference").as_real(), d.mean);
   EXPECT_DOUBLE_EQ(got.at("p").as_real(), d.p);
-  const Value& own = r.at("optimizers")
-                         .as_array()[0]
-                         .at("final");  // alone, an optimizer keeps all that it finished
+  const Value& own = r.at("optimizers").as_array()[0].at("final");  // alone, an optimizer keeps all that it finished
   EXPECT_EQ(own.at("n").as_integer(), 4);
   EXPECT_DOUBLE_EQ(own.at("mean").as_real(), mean({kBase[1], kBase[2], kBase[3], kBase[4]}));
   const std::string warnings = all_of(r.at("warnings"));
@@ -203,8 +184,7 @@ TEST(Verdict, ComparesSeedsThatBothFinished) {
 
 TEST(Verdict, OnePairIsNoComparison) {
   const CampaignConfig c = campaign(1);
-  const Value r =
-      make_results(c, {competitor(c, "adamw", {1.5}), competitor(c, "muon", {1.0})});
+  const Value r = make_results(c, {competitor(c, "adamw", {1.5}), competitor(c, "muon", {1.0})});
   const std::string text = all_of(r.at("verdict"));
   EXPECT_TRUE(contains(text, "cannot be compared: 1 pairs")) << text;
   EXPECT_FALSE(r.at("comparisons").as_array().at(0).at("decided").as_bool());
@@ -222,56 +202,40 @@ TEST(Verdict, NothingIsSaidOfWhatNeverFinished) {
     if (as_baseline) with.baseline = "muon";
     const Value r = make_results(with, {competitor(c, "adamw", kBase), muon});
     EXPECT_TRUE(r.at("verdict").as_array().empty());
-    EXPECT_TRUE(contains(all_of(r.at("warnings")),
-                         "muon: no point of its grid finished; nothing is claimed for it."));
+    EXPECT_TRUE(contains(all_of(r.at("warnings")), "muon: no point of its grid finished; nothing is claimed for it."));
     EXPECT_TRUE(contains(format_results(r, 120), "diverged"));
-    EXPECT_EQ(r.at("optimizers")
-                  .as_array()
-                  .at(1)
-                  .at("points")
-                  .as_array()
-                  .at(0)
-                  .at("diverged")
-                  .as_integer(),
-              1);
+    EXPECT_EQ(r.at("optimizers").as_array().at(1).at("points").as_array().at(0).at("diverged").as_integer(), 1);
     EXPECT_FALSE(r.at("optimizers").as_array().at(1).find("best"));
   }
 }
 
-TEST(Warnings, NoneWhereThereIsNothingToWarnOf) {
-  EXPECT_EQ(all_of(results({{"muon", kAhead}}).at("warnings")), "");
-}
+TEST(Warnings, NoneWhereThereIsNothingToWarnOf) { EXPECT_EQ(all_of(results({{"muon", kAhead}}).at("warnings")), ""); }
 
 TEST(Warnings, AnOptimumOnTheEdgeOfItsGrid) {
   const CampaignConfig c = campaign(kBase.size());
-  const Value r =
-      make_results(c, {competitor(c, "adamw", kBase), competitor(c, "muon", kAhead, 2)});
+  const Value r = make_results(c, {competitor(c, "adamw", kBase), competitor(c, "muon", kAhead, 2)});
   EXPECT_EQ(all_of(r.at("warnings")),
             "muon: the best optimizer.matrix.lr lies on the edge of its grid; widen it before a "
             "claim.\n");
-  EXPECT_EQ(r.at("optimizers").as_array().at(1).at("edge").as_array().at(0).as_string(),
-            "optimizer.matrix.lr");
+  EXPECT_EQ(r.at("optimizers").as_array().at(1).at("edge").as_array().at(0).as_string(), "optimizer.matrix.lr");
   EXPECT_TRUE(r.at("optimizers").as_array().at(0).at("edge").as_array().empty());
 }
 
 TEST(Warnings, WhatWasNotTuned) {
   const CampaignConfig c = campaign(kBase.size());
   CompetitorOutcome a = competitor(c, "adamw", kBase), b = competitor(c, "muon", kAhead);
-  for (CompetitorOutcome* o : {&a, &b})
-    o->competitor.grid["optimizer.auxiliary.lr"] = Value::Array{3e-3};
+  for (CompetitorOutcome* o : {&a, &b}) o->competitor.grid["optimizer.auxiliary.lr"] = Value::Array{3e-3};
   b.competitor.grid["train.clip"] = Value::Array{1.0};
   const std::string text = all_of(make_results(c, {a, b}).at("warnings"));
-  EXPECT_TRUE(contains(text, "optimizer.auxiliary.lr was not tuned (one value) for adamw, muon."))
-      << text;
+  EXPECT_TRUE(contains(text, "optimizer.auxiliary.lr was not tuned (one value) for adamw, muon.")) << text;
   EXPECT_TRUE(contains(text, "train.clip was not tuned (one value) for muon.")) << text;
 }
 
 TEST(Warnings, FewSeedsAndManyComparisons) {
   const CampaignConfig four = campaign(4);
   const std::vector<double> base(kBase.begin(), kBase.end() - 1);
-  EXPECT_TRUE(
-      contains(all_of(make_results(four, {competitor(four, "adamw", base)}).at("warnings")),
-               "4 final seeds: an indication, not a claim"));
+  EXPECT_TRUE(contains(all_of(make_results(four, {competitor(four, "adamw", base)}).at("warnings")),
+                       "4 final seeds: an indication, not a claim"));
   EXPECT_TRUE(contains(all_of(results({{"muon", kAhead}, {"htmuon", kAlike}}).at("warnings")),
                        "not corrected for their number"));
 }
@@ -297,17 +261,14 @@ TEST(Results, NumbersOfTheDocumentedRecord) {
   EXPECT_DOUBLE_EQ(final.at("sd").as_real(), e.sd);
   EXPECT_DOUBLE_EQ(final.at("interval").as_array()[1].as_real(), e.high);
   EXPECT_DOUBLE_EQ(final.at("seconds_per_step").as_real(), 0.5);
-  EXPECT_DOUBLE_EQ(
-      shared.at("optimizers").as_array()[0].at("final").at("seconds_per_step").as_real(),
-      0.8);  // CPU time
+  EXPECT_DOUBLE_EQ(shared.at("optimizers").as_array()[0].at("final").at("seconds_per_step").as_real(),
+                   0.8);  // CPU time
   EXPECT_DOUBLE_EQ(alone.at("noise_sd").as_real(), pooled_noise({kBase, kAhead}));
   EXPECT_EQ(alone.at("corpus").as_string(), "text-1");
   EXPECT_EQ(alone.at("steps").as_integer(), 100);
-  const auto& runs =
-      alone.at("optimizers").as_array()[1].at("points").as_array()[1].at("runs").as_array();
+  const auto& runs = alone.at("optimizers").as_array()[1].at("points").as_array()[1].at("runs").as_array();
   ASSERT_EQ(runs.size(), 6u) << "one tuning run and five final ones at the best point";
-  EXPECT_EQ(runs[0].at("dir").as_string(), "runs/muon/matrix.lr=0.002-seed1")
-      << "seen from the campaign's folder";
+  EXPECT_EQ(runs[0].at("dir").as_string(), "runs/muon/matrix.lr=0.002-seed1") << "seen from the campaign's folder";
   EXPECT_EQ(runs[0].at("phase").as_string(), "tune");
   EXPECT_EQ(runs[5].at("phase").as_string(), "final");
   EXPECT_TRUE(runs[0].at("test").is_null()) << "tuning runs have no test loss";
@@ -325,9 +286,7 @@ std::vector<std::string> lines_of(const std::string& text) {
 /// Columns are two spaces or more apart.
 size_t columns(const std::string& line) {
   size_t n = 1;
-  for (size_t at = line.find("  "); at != std::string::npos;
-       at = line.find("  ", line.find_first_not_of(' ', at)))
-    ++n;
+  for (size_t at = line.find("  "); at != std::string::npos; at = line.find("  ", line.find_first_not_of(' ', at))) ++n;
   return n;
 }
 
@@ -340,19 +299,15 @@ std::string without_spaces(const std::string& text) {
 
 TEST(Table, EveryLineFitsAndNothingOfTheVerdictIsLost) {
   const CampaignConfig c = campaign(4);
-  const std::vector<double> base(kBase.begin(), kBase.end() - 1),
-      other(kAlike.begin(), kAlike.end() - 1);
+  const std::vector<double> base(kBase.begin(), kBase.end() - 1), other(kAlike.begin(), kAlike.end() - 1);
   CompetitorOutcome edge = competitor(c, "a-competitor-with-quite-a-long-name", other, 0);
-  const Value r =
-      make_results(c, {competitor(c, "adamw", base), competitor(c, "muon", base), edge});
+  const Value r = make_results(c, {competitor(c, "adamw", base), competitor(c, "muon", base), edge});
   for (const int width : {60, 80, 120, 200}) {
     const std::string text = format_results(r, width);
-    for (const std::string& line : lines_of(text))
-      EXPECT_LE(display_width(line), static_cast<size_t>(width)) << line;
+    for (const std::string& line : lines_of(text)) EXPECT_LE(display_width(line), static_cast<size_t>(width)) << line;
     for (const char* key : {"verdict", "warnings"})
       for (const Value& sentence : r.at(key).as_array())
-        EXPECT_TRUE(contains(without_spaces(text), without_spaces(sentence.as_string())))
-            << sentence.as_string();
+        EXPECT_TRUE(contains(without_spaces(text), without_spaces(sentence.as_string()))) << sentence.as_string();
   }
 }
 
@@ -363,8 +318,7 @@ TEST(Table, AWideTerminalShowsMoreColumns) {
   EXPECT_LT(columns(narrow[0]), columns(wide[0])) << narrow[0];
   EXPECT_TRUE(contains(narrow[0], "test loss")) << narrow[0];
   EXPECT_TRUE(contains(wide[0], "s/step"));
-  EXPECT_TRUE(
-      contains(lines_of(format_results(results({{"muon", kAhead}}, true), 200))[0], "cpu s/step"));
+  EXPECT_TRUE(contains(lines_of(format_results(results({{"muon", kAhead}}, true), 200))[0], "cpu s/step"));
 }
 
 TEST(Table, BestFirstAndRateBesideIt) {
@@ -382,17 +336,14 @@ TEST(Table, RowsHaveTheSameColumnsWhateverTheAlphabet) {
   const Value r = results({{"\xC2\xB5on-\xC2\xB5on-\xC2\xB5on-\xC2\xB5on", kAhead}});
   for (int width = 60; width <= 200; ++width) {
     const auto lines = lines_of(format_results(r, width));
-    EXPECT_EQ(columns(lines[1]), columns(lines[2])) << width << "\n"
-                                                    << lines[1] << "\n"
-                                                    << lines[2];
+    EXPECT_EQ(columns(lines[1]), columns(lines[2])) << width << "\n" << lines[1] << "\n" << lines[2];
   }
 }
 
 // --- what a run left behind ---
 
 TEST(ReadOutcome, ARunWithoutAnEndIsMissing) {
-  const std::filesystem::path folder =
-      std::filesystem::path(::testing::TempDir()) / "campaign-read-outcome";
+  const std::filesystem::path folder = std::filesystem::path(::testing::TempDir()) / "campaign-read-outcome";
   std::filesystem::remove_all(folder);
   const PlannedRun plan{.run_dir = folder};
   EXPECT_EQ(read_outcome(plan).status, "missing");
@@ -403,8 +354,7 @@ TEST(ReadOutcome, ARunWithoutAnEndIsMissing) {
                             "\n"
                             R"({"event":"eval","step":10,"split":"test","loss":9.5})"
                             "\n";
-  const std::string end =
-      R"({"event":"end","status":"ok","final_val":2.5,"test":2.4,"seconds":3,"cpu_seconds":5})";
+  const std::string end = R"({"event":"end","status":"ok","final_val":2.5,"test":2.4,"seconds":3,"cpu_seconds":5})";
   std::ofstream(folder / "metrics.jsonl") << start << end;  // the last line is torn: no newline
   EXPECT_EQ(read_outcome(plan).status, "missing");
   EXPECT_EQ(read_outcome(plan).evaluations, (std::vector<std::pair<int64_t, double>>{{10, 2.5}}));

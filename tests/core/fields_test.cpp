@@ -12,9 +12,7 @@ using testing::contains;
 using testing::message_of;
 
 enum class Shape { none, jordan, moonlight };
-constexpr auto enum_names(Shape) {
-  return std::to_array<std::string_view>({"none", "jordan", "moonlight"});
-}
+constexpr auto enum_names(Shape) { return std::to_array<std::string_view>({"none", "jordan", "moonlight"}); }
 
 struct Inner {
   double momentum = 0.95;
@@ -105,9 +103,8 @@ TEST(Fields, UnknownKeyNamesPlaceAndNearest) {
 }
 
 TEST(Fields, WrongTypesAreRefusedWithTheirPlace) {
-  EXPECT_EQ(
-      refusal("\nlr = \"0.1\""),
-      "[config] expected 'optimizer.lr' to be a number, got a string (\"0.1\") at train.toml:2:1");
+  EXPECT_EQ(refusal("\nlr = \"0.1\""),
+            "[config] expected 'optimizer.lr' to be a number, got a string (\"0.1\") at train.toml:2:1");
   EXPECT_TRUE(contains(refusal("steps = 5.0"), "an integer, got a real number (5.0)"));
   EXPECT_TRUE(contains(refusal("nesterov = 1"), "true or false"));
   EXPECT_TRUE(contains(refusal("name = 1"), "a string"));

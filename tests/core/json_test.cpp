@@ -22,8 +22,7 @@ TEST(Json, ReadsInOrder) {
 }
 
 TEST(Json, ErrorsNameThePlace) {
-  EXPECT_TRUE(
-      contains(message_of<Error>([] { parse_json("{\n \"a\": ]}", "r.json"); }), "r.json:2:7"));
+  EXPECT_TRUE(contains(message_of<Error>([] { parse_json("{\n \"a\": ]}", "r.json"); }), "r.json:2:7"));
   const std::string long_word = "[\"" + std::string(100000, 'x');
   EXPECT_LT(message_of<Error>([&] { parse_json(long_word); }).size(), 400u);
 }
@@ -44,17 +43,13 @@ TEST(Json, RefusesHostileText) {
                                  std::string(100000, '['),
                                  std::string(65, '[') + std::string(65, ']')};
   for (const std::string& text : hostile)
-    EXPECT_FALSE(message_of<Error>([&] { parse_json(text, "r.json"); }).empty())
-        << text.substr(0, 20);
+    EXPECT_FALSE(message_of<Error>([&] { parse_json(text, "r.json"); }).empty()) << text.substr(0, 20);
   EXPECT_TRUE(parse_json(std::string(64, '[') + std::string(64, ']')).is_array());
 }
 
 TEST(Json, WritesOneLine) {
-  const Value v(Value::Table{{"a", 1},
-                             {"b", 1.0},
-                             {"c", Value(Value::Array{true, Value(), "x\n\"\\"})},
-                             {"d", Value::table()},
-                             {"e", 1e-7}});
+  const Value v(Value::Table{
+      {"a", 1}, {"b", 1.0}, {"c", Value(Value::Array{true, Value(), "x\n\"\\"})}, {"d", Value::table()}, {"e", 1e-7}});
   EXPECT_EQ(to_json(v), R"({"a":1,"b":1.0,"c":[true,null,"x\n\"\\"],"d":{},"e":1e-07})");
   EXPECT_EQ(parse_json(to_json(v)), v);
 }
@@ -79,8 +74,7 @@ TEST(Json, RealsRoundTripExactly) {
 
 TEST(Json, BytesThatAreNoTextBecomeReplacements) {
   EXPECT_EQ(parse_json(to_json(Value(std::string("a\xff")))).as_string(), "a\xef\xbf\xbd");
-  EXPECT_EQ(parse_json(to_json(Value(std::string("\xe2\x82")))).as_string(),
-            "\xef\xbf\xbd\xef\xbf\xbd");
+  EXPECT_EQ(parse_json(to_json(Value(std::string("\xe2\x82")))).as_string(), "\xef\xbf\xbd\xef\xbf\xbd");
   EXPECT_EQ(parse_json(to_json(Value("\xf0\x9f\x98\x80"))).as_string(), "\xf0\x9f\x98\x80");
   EXPECT_EQ(parse_json(to_json(Value(std::string("\0", 1)))).as_string(), std::string("\0", 1));
 }

@@ -51,8 +51,7 @@ std::string refusal(const std::string& header, size_t data) {
 }
 
 std::string one(const std::string& dtype, const std::string& shape, const std::string& offsets) {
-  return R"({"a":{"dtype":")" + dtype + R"(","shape":)" + shape + R"(,"data_offsets":)" + offsets +
-         "}}";
+  return R"({"a":{"dtype":")" + dtype + R"(","shape":)" + shape + R"(,"data_offsets":)" + offsets + "}}";
 }
 
 TEST(Safetensors, ReadsOrRefusesEveryGoldenFile) {
@@ -73,8 +72,7 @@ TEST(Safetensors, ReadsOrRefusesEveryGoldenFile) {
     } else {
       SCOPED_TRACE(path.string() + ": " + file.at("why").as_string());
       EXPECT_TRUE(contains(message_of<Error>([&] { load_safetensors(path); }), path.string()));
-      EXPECT_TRUE(
-          contains(message_of<Error>([&] { load_safetensors_header(path); }), path.string()));
+      EXPECT_TRUE(contains(message_of<Error>([&] { load_safetensors_header(path); }), path.string()));
     }
   }
   EXPECT_EQ(seen, 42);
@@ -93,8 +91,7 @@ TEST(Safetensors, EveryDtypeHasTheBytesOfTheReference) {
     EXPECT_EQ(header.at(name).sizes(), file.at(name).sizes());
     EXPECT_EQ(header.at(name).scalar_type(), file.at(name).scalar_type());
   }
-  for (const auto& [key, text] : expected.at("metadata").as_table())
-    EXPECT_EQ(file.metadata.at(key), text.as_string());
+  for (const auto& [key, text] : expected.at("metadata").as_table()) EXPECT_EQ(file.metadata.at(key), text.as_string());
   EXPECT_EQ(file.at("dtype.f32")[3].item<float>(), -1.5f);
   EXPECT_EQ(file.at("dtype.bf16").scalar_type(), at::kBFloat16);
 }
@@ -186,18 +183,14 @@ TEST(Safetensors, AbsentTensorsNameTheNearest) {
   TensorFile file;
   file.tensors.emplace_back("layers.0.weight", at::zeros({1}));
   EXPECT_EQ(file.find("x"), nullptr);
-  EXPECT_TRUE(contains(message_of<Error>([&] { file.at("layers.0.wieght"); }),
-                       "There is \"layers.0.weight\""));
+  EXPECT_TRUE(contains(message_of<Error>([&] { file.at("layers.0.wieght"); }), "There is \"layers.0.weight\""));
 }
 
 TEST(Safetensors, HostileSizesAreRefusedBeforeAllocation) {
-  EXPECT_TRUE(contains(refusal(one("F32", "[4611686018427387904,4611686018427387904]", "[0,0]"), 0),
-                       "2^63"));
+  EXPECT_TRUE(contains(refusal(one("F32", "[4611686018427387904,4611686018427387904]", "[0,0]"), 0), "2^63"));
   EXPECT_TRUE(contains(refusal(one("F32", "[0,4611686018427387904,8]", "[0,0]"), 0), "2^63"));
-  EXPECT_TRUE(
-      contains(refusal(one("F32", "[1000000000000]", "[0,4000000000000]"), 4), "bytes of data"));
-  EXPECT_TRUE(contains(refusal(one("U8", "[18446744073709551615]", "[0,18446744073709551615]"), 4),
-                       "whole"));
+  EXPECT_TRUE(contains(refusal(one("F32", "[1000000000000]", "[0,4000000000000]"), 4), "bytes of data"));
+  EXPECT_TRUE(contains(refusal(one("U8", "[18446744073709551615]", "[0,18446744073709551615]"), 4), "whole"));
   std::string many = "[1";
   for (int i = 0; i < 100; ++i) many += ",1";
   EXPECT_TRUE(contains(refusal(one("U8", many + "]", "[0,1]"), 1), "64 dimensions"));
@@ -207,8 +200,7 @@ TEST(Safetensors, OddHeadersAreRefused) {
   EXPECT_TRUE(contains(refusal(one("F6_E2M3", "[4]", "[0,3]"), 3), "\"F6_E2M3\" for \"a\""));
   EXPECT_TRUE(contains(refusal(one("U8", "[1]", "[0,1]") + std::string("\0x", 2), 1), "NUL"));
   EXPECT_TRUE(contains(refusal(R"({"a":1})", 0), "a table for \"a\""));
-  EXPECT_TRUE(
-      contains(refusal(R"({"a":{"dtype":3,"shape":[],"data_offsets":[0,1]}})", 1), "a dtype"));
+  EXPECT_TRUE(contains(refusal(R"({"a":{"dtype":3,"shape":[],"data_offsets":[0,1]}})", 1), "a dtype"));
   EXPECT_TRUE(contains(refusal(one("U8", "[true]", "[0,1]"), 1), "got true"));
 }
 

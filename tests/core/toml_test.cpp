@@ -15,8 +15,7 @@ using testing::message_of;
 std::string place(const Value& v) { return v.origin.to_string(); }
 
 TEST(Toml, RemembersWhereKeysStand) {
-  const Value v =
-      parse_toml("a = 1\n\n  [optimizer]\n    lr = 0.1\n    betas = [0.9,\n 0.95]\n", "t.toml");
+  const Value v = parse_toml("a = 1\n\n  [optimizer]\n    lr = 0.1\n    betas = [0.9,\n 0.95]\n", "t.toml");
   EXPECT_EQ(place(v.at("a")), "t.toml:1:1");
   EXPECT_EQ(place(v.at("optimizer")), "t.toml:3:4");
   EXPECT_EQ(place(*find_path(v, "optimizer.lr")), "t.toml:4:5");
@@ -40,13 +39,10 @@ TEST(Toml, KeepsTheOrderOfTheText) {
 }
 
 TEST(Toml, ErrorsNameFileLineAndColumn) {
-  const std::string message =
-      message_of<UsageError>([] { parse_toml("a = 1\nb = = 2\n", "bad.toml"); });
+  const std::string message = message_of<UsageError>([] { parse_toml("a = 1\nb = = 2\n", "bad.toml"); });
   EXPECT_TRUE(contains(message, "bad.toml:2:5"));
-  EXPECT_TRUE(contains(message_of<UsageError>([] { parse_toml("a = 1\na = 2\n", "bad.toml"); }),
-                       "bad.toml:2"));
-  EXPECT_TRUE(
-      contains(message_of<UsageError>([] { parse_toml("d = 2024-01-01", "bad.toml"); }), "a date"));
+  EXPECT_TRUE(contains(message_of<UsageError>([] { parse_toml("a = 1\na = 2\n", "bad.toml"); }), "bad.toml:2"));
+  EXPECT_TRUE(contains(message_of<UsageError>([] { parse_toml("d = 2024-01-01", "bad.toml"); }), "a date"));
   EXPECT_TRUE(contains(message_of<UsageError>([] { parse_toml("d = =", ""); }), "<text>:1:5"));
 }
 
@@ -61,14 +57,12 @@ TEST(Toml, LoadsFilesAndNamesMissingOnes) {
   const testing::TemporaryFolder folder;
   write_file_durably(folder / "t.toml", "a = 1\n");
   EXPECT_EQ(place(load_toml(folder / "t.toml").at("a")), (folder / "t.toml").string() + ":1:1");
-  EXPECT_TRUE(
-      contains(message_of<UsageError>([&] { load_toml(folder / "none.toml"); }), "none.toml"));
+  EXPECT_TRUE(contains(message_of<UsageError>([&] { load_toml(folder / "none.toml"); }), "none.toml"));
 }
 
 TEST(Toml, WritesSectionsAfterLines) {
   const Value v = parse_toml("[[g]]\nlr = 1\nsub.x = [{a = 1}, 2]\n[[g]]\n[a.b]\nx = 1\n[c]\n");
-  EXPECT_EQ(to_toml(v),
-            "[[g]]\nlr = 1\n\n[g.sub]\nx = [{ a = 1 }, 2]\n\n[[g]]\n\n[a.b]\nx = 1\n\n[c]\n");
+  EXPECT_EQ(to_toml(v), "[[g]]\nlr = 1\n\n[g.sub]\nx = [{ a = 1 }, 2]\n\n[[g]]\n\n[a.b]\nx = 1\n\n[c]\n");
 }
 
 TEST(Toml, WhatIsWrittenReadsBackEqual) {
@@ -92,15 +86,13 @@ z = "end"
 }
 
 TEST(Toml, RealsRoundTripExactlyAndStayReal) {
-  for (const double x :
-       {1.0, 0.1, -0.0, 1e22, 1.0 / 3, 5e-324, 1.7976931348623157e308, 123456789.0}) {
+  for (const double x : {1.0, 0.1, -0.0, 1e22, 1.0 / 3, 5e-324, 1.7976931348623157e308, 123456789.0}) {
     const Value back = parse_toml(to_toml(Value(Value::Table{{"x", x}}))).at("x");
     ASSERT_TRUE(back.is_real()) << x;
     EXPECT_EQ(back.as_real(), x);
     EXPECT_EQ(std::signbit(back.as_real()), std::signbit(x));
   }
-  EXPECT_EQ(to_toml(Value(Value::Table{{"a", 1.0}, {"b", 0.1}, {"c", 1}})),
-            "a = 1.0\nb = 0.1\nc = 1\n");
+  EXPECT_EQ(to_toml(Value(Value::Table{{"a", 1.0}, {"b", 0.1}, {"c", 1}})), "a = 1.0\nb = 0.1\nc = 1\n");
 }
 
 TEST(Toml, WritesNonFiniteAndSkipsNothing) {

@@ -93,8 +93,7 @@ TEST(Value, SetPathReplacesItemsOfArrays) {
   EXPECT_EQ(find_path(v, "groups.1.lr")->as_integer(), 5);
   EXPECT_EQ(find_path(v, "groups.2.lr"), nullptr);
   EXPECT_EQ(find_path(v, "groups.x"), nullptr);
-  EXPECT_TRUE(
-      contains(message_of<UsageError>([&] { set_path(v, "groups.2.lr", "5"); }), "below 2"));
+  EXPECT_TRUE(contains(message_of<UsageError>([&] { set_path(v, "groups.2.lr", "5"); }), "below 2"));
 }
 
 TEST(Value, SetPathRefusesNonsense) {

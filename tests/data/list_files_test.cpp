@@ -14,8 +14,8 @@ using testing::TemporaryFolder;
 class ListFiles : public ::testing::Test {
  protected:
   ListFiles() {
-    for (const char* name : {"b.txt", "a.txt", "a.md", ".hidden.txt", "x/a.txt", "x/y/z.txt",
-                             "x/y/ab.txt", ".git/a.txt", "[odd]/q.txt"})
+    for (const char* name :
+         {"b.txt", "a.txt", "a.md", ".hidden.txt", "x/a.txt", "x/y/z.txt", "x/y/ab.txt", ".git/a.txt", "[odd]/q.txt"})
       testing::write(folder_ / name, name);
   }
   Names names(const std::string& pattern) const { return find_files(folder_ / "", pattern); }

@@ -40,8 +40,7 @@ Loader counting_loader(int64_t size, int64_t batch, int64_t context, uint64_t se
 /// First tokens of the windows.
 std::vector<int64_t> starts(const Batch& batch) {
   std::vector<int64_t> out;
-  for (int64_t i = 0; i < batch.tokens.size(0); ++i)
-    out.push_back(batch.tokens[i][0].item<int64_t>());
+  for (int64_t i = 0; i < batch.tokens.size(0); ++i) out.push_back(batch.tokens[i][0].item<int64_t>());
   return out;
 }
 
@@ -124,8 +123,7 @@ TEST(Loader, ResumesAtAnyPosition) {
   for (int64_t skip = 0; skip < 40; ++skip) {
     Loader resumed = counting_loader(101, 3, 4);
     resumed.seek(3 * skip);
-    EXPECT_EQ(next_starts(resumed, 40 - skip),
-              std::vector<int64_t>(all.begin() + 3 * skip, all.end()));
+    EXPECT_EQ(next_starts(resumed, 40 - skip), std::vector<int64_t>(all.begin() + 3 * skip, all.end()));
     EXPECT_EQ(resumed.position(), whole.position());
   }
 }
@@ -171,19 +169,17 @@ TEST(Loader, FixedBatchesDoNotRepeat) {
 
 TEST(Loader, ACorpusShorterThanASequenceIsNamed) {
   EXPECT_EQ(counting_loader(65, 1, 64).windows(), 1);
-  const std::string message = message_of<Error>(
-      [] { Loader(std::make_shared<Counting>(64), Split::validation, 1, 64, Rng(1)); });
+  const std::string message =
+      message_of<Error>([] { Loader(std::make_shared<Counting>(64), Split::validation, 1, 64, Rng(1)); });
   EXPECT_TRUE(contains(message, "at least 65 tokens"));
   EXPECT_TRUE(contains(message, "validation split of counting"));
   EXPECT_TRUE(contains(message, "got 64"));
-  for (const int64_t context : {1, 2, 64})
-    message_of<Error>([&] { counting_loader(0, 1, context); });
+  for (const int64_t context : {1, 2, 64}) message_of<Error>([&] { counting_loader(0, 1, context); });
 }
 
 TEST(Loader, ImpossibleShapesAreUsageErrors) {
   for (const int64_t bad : {0, -1}) {
-    EXPECT_TRUE(
-        contains(message_of<UsageError>([&] { counting_loader(99, bad, 4); }), "data.batch"));
+    EXPECT_TRUE(contains(message_of<UsageError>([&] { counting_loader(99, bad, 4); }), "data.batch"));
     EXPECT_TRUE(contains(message_of<UsageError>([&] { counting_loader(99, 4, bad); }), "context"));
   }
 }

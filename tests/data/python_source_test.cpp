@@ -20,9 +20,7 @@ class PythonSource : public ::testing::Test {
   }
   static std::string name(int i) { return "sub/m" + std::to_string(i) + ".py"; }
   static std::string content(int i) { return "def function_" + std::to_string(i) + "(): pass\n"; }
-  std::shared_ptr<const Corpus> open() const {
-    return open_corpus("python-source", 0, folder_ / "");
-  }
+  std::shared_ptr<const Corpus> open() const { return open_corpus("python-source", 0, folder_ / ""); }
   std::string all() const {
     std::string text;
     for (const Split split : kSplits) text += text_of(*open(), split);
@@ -35,8 +33,7 @@ TEST_F(PythonSource, SplitsByTheHashOfThePath) {
   const auto corpus = open();
   for (int i = 0; i < 120; ++i)
     for (const Split split : kSplits)
-      EXPECT_EQ(text_of(*corpus, split).find(content(i)) != std::string::npos,
-                split == split_of(name(i)));
+      EXPECT_EQ(text_of(*corpus, split).find(content(i)) != std::string::npos, split == split_of(name(i)));
   EXPECT_EQ(split_of("nn/modules/linear.py"), Split::train) << "stable across releases";
   EXPECT_EQ(corpus->name(), "python-source");
   EXPECT_EQ(corpus->vocab(), 256);
@@ -117,8 +114,7 @@ TEST_F(PythonSource, AMissingFolderHasAWayOut) {
   EXPECT_TRUE(contains(message, "SCHATTEN_TORCH_FOLDER"));
   EXPECT_TRUE(contains(message, "text:PATH"));
   fs::create_directory(folder_ / "gone");
-  EXPECT_TRUE(
-      contains(message_of<Error>([] { open_corpus("python-source"); }), "enough .py files"));
+  EXPECT_TRUE(contains(message_of<Error>([] { open_corpus("python-source"); }), "enough .py files"));
 }
 
 TEST(PythonSourceOfTorch, IsFortyMegabytesInThreeSplits) {
@@ -130,8 +126,7 @@ TEST(PythonSourceOfTorch, IsFortyMegabytesInThreeSplits) {
   EXPECT_NEAR(size(Split::train) / all, 0.9, 0.04);
   EXPECT_NEAR(size(Split::validation) / all, 0.05, 0.03);
   EXPECT_NEAR(size(Split::test) / all, 0.05, 0.03);
-  for (const Split split : kSplits)
-    EXPECT_EQ(first_invalid_utf8(text_of(*corpus, split)), std::string::npos);
+  for (const Split split : kSplits) EXPECT_EQ(first_invalid_utf8(text_of(*corpus, split)), std::string::npos);
   EXPECT_EQ(open_corpus("python-source", 256, SCHATTEN_TORCH_FOLDER)->id(), corpus->id());
 }
 

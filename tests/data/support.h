@@ -25,9 +25,7 @@ inline std::vector<int64_t> tokens_of(const TokenView& view) {
   return tokens;
 }
 
-inline std::string text_of(const Corpus& corpus, Split split) {
-  return corpus.decode(tokens_of(corpus.tokens(split)));
-}
+inline std::string text_of(const Corpus& corpus, Split split) { return corpus.decode(tokens_of(corpus.tokens(split))); }
 
 /// The environment as it was, at the end.
 class EnvironmentVariable {

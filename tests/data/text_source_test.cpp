@@ -74,8 +74,7 @@ TEST(TextSource, OneFileIsCutAtLineEnds) {
   std::string all;
   for (const Split split : kSplits) all += text_of(*corpus, split);
   EXPECT_EQ(all, text);
-  for (const Split split : {Split::train, Split::validation})
-    EXPECT_EQ(text_of(*corpus, split).back(), '\n');
+  for (const Split split : {Split::train, Split::validation}) EXPECT_EQ(text_of(*corpus, split).back(), '\n');
   const auto share = [&](Split split) {
     return static_cast<double>(corpus->tokens(split).size()) / static_cast<double>(text.size());
   };

@@ -135,10 +135,8 @@ TEST_F(TokenShards, RunsGoThroughFilesInOrder) {
     for (size_t from = 0; from < all.size(); ++from) {
       for (size_t count = 0; from + count <= all.size(); ++count) {
         std::vector<int64_t> out(count + 1, -1);
-        corpus->tokens(split).copy(static_cast<int64_t>(from), static_cast<int64_t>(count),
-                                   out.data());
-        EXPECT_TRUE(
-            std::equal(out.begin(), out.end() - 1, all.begin() + static_cast<int64_t>(from)));
+        corpus->tokens(split).copy(static_cast<int64_t>(from), static_cast<int64_t>(count), out.data());
+        EXPECT_TRUE(std::equal(out.begin(), out.end() - 1, all.begin() + static_cast<int64_t>(from)));
         EXPECT_EQ(out.back(), -1);
       }
     }
@@ -165,9 +163,7 @@ TEST_F(TokenShards, ATokenBeyondTheCheckedHeadIsFoundWhenRead) {
   int64_t out[10];
   corpus->tokens(Split::train).copy(0, 10, out);
   EXPECT_TRUE(contains(
-      message_of<Error>([&] {
-        corpus->tokens(Split::train).copy(corpus->tokens(Split::train).size() - 10, 10, out);
-      }),
+      message_of<Error>([&] { corpus->tokens(Split::train).copy(corpus->tokens(Split::train).size() - 10, 10, out); }),
       "60000 at position " + std::to_string(tokens.size() - 3)));
   tokens[(size_t{1} << 22) - 1] = 50257;
   testing::write(folder_ / "train.bin", shard(20240520, 1, tokens));

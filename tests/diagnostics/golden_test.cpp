@@ -21,8 +21,7 @@ namespace {
 struct OneThread : ::testing::Environment {
   void SetUp() override { at::set_num_threads(1); }
 };
-[[maybe_unused]] ::testing::Environment* const kOneThread =
-    ::testing::AddGlobalTestEnvironment(new OneThread);
+[[maybe_unused]] ::testing::Environment* const kOneThread = ::testing::AddGlobalTestEnvironment(new OneThread);
 
 struct Ours {
   SpectralSummary spectrum;
@@ -46,8 +45,7 @@ const std::map<std::string, Number>& claims() {
       {"np.rms", [](const Ours& o) { return o.spectrum.rms; }},
       {"np.sigma_max", [](const Ours& o) { return o.spectrum.sigma_max; }},
       {"np.sigma_min", [](const Ours& o) { return o.spectrum.sigma_min; }},
-      {"np.cond_median",
-       [](const Ours& o) { return o.spectrum.sigma_max / o.spectrum.sigma_median; }},
+      {"np.cond_median", [](const Ours& o) { return o.spectrum.sigma_max / o.spectrum.sigma_median; }},
       {"np.lambda_max", lambda},
       {"np.stable_rank", stable_rank},
       {"np.participation_ratio", [](const Ours& o) { return o.spectrum.participation_ratio; }},
@@ -112,25 +110,19 @@ std::vector<double> pooled_singular_values(const Tensor& w) {
 }
 
 void expect_near(double got, double expected, double rtol, double atol, const std::string& name) {
-  EXPECT_LE(std::abs(got - expected), rtol * std::abs(expected) + atol)
-      << name << ": " << got << " for " << expected;
+  EXPECT_LE(std::abs(got - expected), rtol * std::abs(expected) + atol) << name << ": " << got << " for " << expected;
 }
 
 /// Two errors are absolute: `smallest`, of singular values (a small one has fewer right digits),
 /// and that of D, a distance between probabilities.
-void compare(const TensorFile& f, const Ours& ours, const std::set<std::string>* only,
-             std::optional<double> rtol, double smallest) {
+void compare(const TensorFile& f, const Ours& ours, const std::set<std::string>* only, std::optional<double> rtol,
+             double smallest) {
   for (const auto& [name, expected] : scalars(f)) {
     const auto claim = claims().find(name);
     if (claim == claims().end() || (only && !only->contains(name))) continue;
     const double relative = rtol.value_or(tolerance_of(name));
-    const bool least = name == "np.sigma_min" || name == "ww.sv_min",
-               distance = name.ends_with("D");
-    expect_near(claim->second(ours), expected, relative,
-                least      ? smallest
-                : distance ? relative
-                           : 0,
-                name);
+    const bool least = name == "np.sigma_min" || name == "ww.sv_min", distance = name.ends_with("D");
+    expect_near(claim->second(ours), expected, relative, least ? smallest : distance ? relative : 0, name);
   }
 }
 
@@ -158,8 +150,7 @@ TEST(GoldenDiagnostics, MatricesInFloat64) {
     const Tensor s = f.at("out.singular_values").contiguous();
     ASSERT_EQ(static_cast<int64_t>(ours.spectrum.singular_values.size()), s.numel());
     for (int64_t i = 0; i < s.numel(); ++i)
-      expect_near(ours.spectrum.singular_values[static_cast<size_t>(i)], s[i].item<double>(), 0,
-                  1e-13 * top, "sigma");
+      expect_near(ours.spectrum.singular_values[static_cast<size_t>(i)], s[i].item<double>(), 0, 1e-13 * top, "sigma");
   }
 }
 
@@ -177,9 +168,7 @@ TEST(GoldenDiagnostics, MatricesInFloat32) {
 TEST(GoldenDiagnostics, FloatingPointTypesOfHalfSizeAreReadAsFloat32) {
   for (const auto& file : files_of(Form::matrix)) {
     const Tensor w = load_safetensors(file).at("in.w").to(at::kBFloat16);
-    EXPECT_EQ(summarize_spectrum(w).singular_values,
-              summarize_spectrum(w.to(at::kFloat)).singular_values)
-        << file;
+    EXPECT_EQ(summarize_spectrum(w).singular_values, summarize_spectrum(w.to(at::kFloat)).singular_values) << file;
   }
 }
 
@@ -213,8 +202,7 @@ TEST(GoldenDiagnostics, ClosedForms) {
     expect_near(ours.fit.alpha, expected.at("hill_code_alpha"), 1e-10, 0, "alpha");
     expect_near(ours.fit.distance, expected.at("hill_code_D"), 1e-10, 0, "D");
     expect_near(ours.spectrum.stable_rank, expected.at("stable_rank"), 1e-10, 0, "stable rank");
-    expect_near(ours.spectrum.effective_rank, expected.at("effective_rank"), 1e-10, 0,
-                "effective rank");
+    expect_near(ours.spectrum.effective_rank, expected.at("effective_rank"), 1e-10, 0, "effective rank");
     int laws = 0;
     for (const auto& [name, alpha] : expected)
       if (const auto values = closed_values(name)) {
@@ -226,8 +214,7 @@ TEST(GoldenDiagnostics, ClosedForms) {
 }
 
 bool claimed(const TensorFile& f, const std::string& name) {
-  static const std::set<std::string> closed = {"hill_code_alpha", "hill_code_D", "stable_rank",
-                                               "effective_rank"};
+  static const std::set<std::string> closed = {"hill_code_alpha", "hill_code_D", "stable_rank", "effective_rank"};
   switch (form_of(f)) {
     case Form::matrix: return claims().contains(name);
     case Form::convolution: return kPooled.contains(name);
@@ -262,8 +249,7 @@ TEST(GoldenDiagnostics, CountsNumbersThatNothingClaims) {
 TEST(GoldenDiagnostics, TheOtherHillFormIsToldApart) {
   for (const auto& file : files_of(Form::matrix)) {
     const TensorFile f = load_safetensors(file);
-    const double ours = measured(f.at("in.w").to(at::kDouble)).fit.alpha,
-                 paper = scalars(f).at("np.hill_paper_alpha");
+    const double ours = measured(f.at("in.w").to(at::kDouble)).fit.alpha, paper = scalars(f).at("np.hill_paper_alpha");
     EXPECT_GT(std::abs(ours - paper), 1e-3 * paper) << file;
   }
 }

@@ -22,9 +22,8 @@ std::vector<double> power_law(int n, double exponent) {
 }
 
 std::vector<double> numbers(const SpectralSummary& s) {
-  return {s.frobenius_norm, s.rms,         s.sigma_max,      s.sigma_median,
-          s.sigma_min,      s.stable_rank, s.effective_rank, s.participation_ratio,
-          s.slope};
+  return {s.frobenius_norm,      s.rms,  s.sigma_max, s.sigma_median, s.sigma_min, s.stable_rank, s.effective_rank,
+          s.participation_ratio, s.slope};
 }
 
 TEST(Summary, OfAnOrthogonalMatrixIsKnown) {
@@ -34,16 +33,13 @@ TEST(Summary, OfAnOrthogonalMatrixIsKnown) {
   EXPECT_EQ(s.cols, 8);
   EXPECT_NEAR(s.frobenius_norm, 3 * std::sqrt(8.0), 1e-12);
   EXPECT_NEAR(s.rms, 3 / std::sqrt(24.0), 1e-12);
-  for (const double sigma : {s.sigma_max, s.sigma_median, s.sigma_min})
-    EXPECT_NEAR(sigma, 3, 1e-12);
-  for (const double rank : {s.stable_rank, s.effective_rank, s.participation_ratio})
-    EXPECT_NEAR(rank, 8, 1e-11);
+  for (const double sigma : {s.sigma_max, s.sigma_median, s.sigma_min}) EXPECT_NEAR(sigma, 3, 1e-12);
+  for (const double rank : {s.stable_rank, s.effective_rank, s.participation_ratio}) EXPECT_NEAR(rank, 8, 1e-11);
   EXPECT_NEAR(s.slope, 0, 1e-12);
 }
 
 TEST(Summary, FindsTheExponentOfAPowerLaw) {
-  const SpectralSummary s =
-      summarize_spectrum(at::diag(at::tensor(power_law(40, 0.7), at::kDouble)));
+  const SpectralSummary s = summarize_spectrum(at::diag(at::tensor(power_law(40, 0.7), at::kDouble)));
   EXPECT_NEAR(s.slope, 0.7, 1e-12);
   EXPECT_TRUE(std::is_sorted(s.singular_values.rbegin(), s.singular_values.rend()));
   EXPECT_NEAR(s.sigma_median, (std::pow(20, -0.7) + std::pow(21, -0.7)) / 2, 1e-14);
@@ -51,13 +47,11 @@ TEST(Summary, FindsTheExponentOfAPowerLaw) {
 
 TEST(Summary, OfARankOneMatrix) {
   const SpectralSummary s = summarize_spectrum(gaussian(6, 1).mm(gaussian(1, 5)));
-  for (const double rank : {s.stable_rank, s.effective_rank, s.participation_ratio})
-    EXPECT_NEAR(rank, 1, 1e-12);
+  for (const double rank : {s.stable_rank, s.effective_rank, s.participation_ratio}) EXPECT_NEAR(rank, 1, 1e-12);
 }
 
 TEST(Summary, TransposeChangesTheShapeOnly) {
-  const SpectralSummary a = summarize_spectrum(gaussian(12, 20)),
-                        b = summarize_spectrum(gaussian(12, 20).mT());
+  const SpectralSummary a = summarize_spectrum(gaussian(12, 20)), b = summarize_spectrum(gaussian(12, 20).mT());
   EXPECT_EQ(b.rows, 20);
   const auto x = numbers(a), y = numbers(b);
   for (size_t i = 0; i < x.size(); ++i) EXPECT_NEAR(x[i], y[i], 1e-12 * std::abs(x[i])) << i;
@@ -108,8 +102,7 @@ TEST(Hill, OfAnOddNumberHasTheLongerHalfAsItsTail) {
 }
 
 TEST(Hill, FewerThanFiftyEigenvaluesAreNotEnough) {
-  const PowerLawFit few = fit_power_law_hill(power_law(49, 0.5)),
-                    many = fit_power_law_hill(power_law(50, 0.5));
+  const PowerLawFit few = fit_power_law_hill(power_law(49, 0.5)), many = fit_power_law_hill(power_law(50, 0.5));
   EXPECT_FALSE(few.enough);
   EXPECT_TRUE(std::isnan(few.alpha));
   EXPECT_TRUE(std::isnan(few.distance));
@@ -123,8 +116,7 @@ TEST(Hill, FewerThanFiftyEigenvaluesAreNotEnough) {
 TEST(Hill, SpectraWithoutATailAreNotEnough) {
   EXPECT_FALSE(fit_power_law_hill({}).enough);
   EXPECT_FALSE(fit_power_law_hill({}, 0).enough);
-  EXPECT_FALSE(fit_power_law_hill(std::vector<double>(60, 2.0))
-                   .enough);  // all equal: no logarithm to divide by
+  EXPECT_FALSE(fit_power_law_hill(std::vector<double>(60, 2.0)).enough);  // all equal: no logarithm to divide by
   std::vector<double> half_zero(60, 0.0);
   for (size_t i = 0; i < 20; ++i) half_zero[i] = static_cast<double>(i + 1);
   EXPECT_FALSE(fit_power_law_hill(half_zero).enough);  // x_min would be 0
@@ -169,8 +161,7 @@ TEST(Shuffled, DestroysStructureAndReadsAnyLayout) {
   const Tensor low = gaussian(80, 2).mm(gaussian(2, 80)) + 0.01 * gaussian(80, 80);
   const double plain = fit_power_law_hill(summarize_spectrum(low).singular_values).alpha;
   EXPECT_GT(std::abs(fit_power_law_shuffled(low, 1).alpha - plain), 0.1);
-  EXPECT_EQ(fit_power_law_shuffled(low.mT().contiguous().mT(), 1).alpha,
-            fit_power_law_shuffled(low, 1).alpha);
+  EXPECT_EQ(fit_power_law_shuffled(low.mT().contiguous().mT(), 1).alpha, fit_power_law_shuffled(low, 1).alpha);
 }
 
 TEST(Record, ThinsToAtMostSoManyPointsOnALogScale) {
@@ -195,9 +186,8 @@ TEST(Record, ThinsToAtMostSoManyPointsOnALogScale) {
 
 TEST(Record, HasTheDocumentedKeys) {
   const Value s = to_value(summarize_spectrum(gaussian(6, 9)));
-  for (const char* key :
-       {"sigma_max", "sigma_median", "sigma_min", "frobenius_norm", "rms", "stable_rank",
-        "effective_rank", "participation_ratio", "slope", "ranks", "singular_values"})
+  for (const char* key : {"sigma_max", "sigma_median", "sigma_min", "frobenius_norm", "rms", "stable_rank",
+                          "effective_rank", "participation_ratio", "slope", "ranks", "singular_values"})
     EXPECT_TRUE(s.find(key)) << key;
   const Value fit = to_value(fit_power_law_hill(power_law(60, 0.5)));
   EXPECT_TRUE(fit.at("enough").as_bool());

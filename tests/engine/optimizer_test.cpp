@@ -6,11 +6,11 @@
 #include <schatten/papers/papers.h>
 #include <schatten/stages/momentum.h>
 #include <support/threads.h>
+#include <torch/nn/modules/conv.h>
+#include <torch/nn/modules/linear.h>
 
 #include <map>
 #include <mutex>
-#include <torch/nn/modules/conv.h>
-#include <torch/nn/modules/linear.h>
 #include <vector>
 
 namespace schatten {
@@ -56,11 +56,13 @@ TEST(Optimizer, TakesAnyModule) {
   Optimizer optimizer(net, {{"conv", sgd({}), 0.5}, {"hidden_matrix", muon({}), 0.02}, {"any", adamw({}), 1e-3}});
   std::map<std::string, std::pair<Role, std::string>> rows;
   for (const Assignment& a : optimizer.assignments()) rows[a.parameter.name] = {a.parameter.role, a.recipe};
-  const std::map<std::string, std::pair<Role, std::string>> expected{
-      {"conv.weight", {Role::conv, "sgd"}},       {"conv.bias", {Role::bias, "adamw"}},
-      {"hidden.weight", {Role::hidden_matrix, "muon"}}, {"hidden.bias", {Role::bias, "adamw"}},
-      {"lm_head.weight", {Role::head, "adamw"}},  {"lm_head.bias", {Role::bias, "adamw"}},
-      {"embed", {Role::embedding, "adamw"}}};
+  const std::map<std::string, std::pair<Role, std::string>> expected{{"conv.weight", {Role::conv, "sgd"}},
+                                                                     {"conv.bias", {Role::bias, "adamw"}},
+                                                                     {"hidden.weight", {Role::hidden_matrix, "muon"}},
+                                                                     {"hidden.bias", {Role::bias, "adamw"}},
+                                                                     {"lm_head.weight", {Role::head, "adamw"}},
+                                                                     {"lm_head.bias", {Role::bias, "adamw"}},
+                                                                     {"embed", {Role::embedding, "adamw"}}};
   EXPECT_EQ(rows, expected);
   const Tensor before = net.hidden->weight.detach().clone();
   net.hidden->forward(net.embed).square().sum().backward();
@@ -137,9 +139,9 @@ TEST(Routing, TheFirstMatchWins) {
   EXPECT_EQ(optimizer.assignments()[1].recipe, "sgd");
   EXPECT_EQ(optimizer.assignments()[1].match, "layers.1.*");
   // The other way round the pattern has nothing left.
-  EXPECT_TRUE(contains(message_of<UsageError>([&] {
-                Optimizer(all, {{"hidden_matrix", muon({}), 0.2}, {"layers.1.*", sgd({}), 0.1}});
-              }), "'layers.1.*'"));
+  EXPECT_TRUE(contains(
+      message_of<UsageError>([&] { Optimizer(all, {{"hidden_matrix", muon({}), 0.2}, {"layers.1.*", sgd({}), 0.1}}); }),
+      "'layers.1.*'"));
 }
 
 TEST(Routing, TheTableSaysWhatGoesWhere) {
@@ -221,7 +223,9 @@ TEST(Step, TheFactorMultipliesEveryRate) {
   set_gradients(one, 1);
   set_gradients(two, 1);
   double seen = 0;
-  a.step(0.5, [&](const UpdateView& view) { if (view.parameter.name == "v") seen = view.lr; });
+  a.step(0.5, [&](const UpdateView& view) {
+    if (view.parameter.name == "v") seen = view.lr;
+  });
   b.step();
   EXPECT_EQ(seen, 0.25);
   for (size_t i = 0; i < one.size(); ++i) EXPECT_TRUE(at::equal(one[i].tensor, two[i].tensor)) << i;
@@ -258,8 +262,8 @@ TEST(Step, TheStateDtypeCanBeChosen) {
 
 TEST(Step, PiecesOfALargeTensorAreTheWholeBitForBit) {
   const std::vector<int64_t> shape{600, 1001};  // three pieces, the last one odd
-  for (const Recipe& recipe : {sgd({.momentum = 0.9, .weight_decay = 0.1}), adam({.weight_decay = 0.1}),
-                               adamw({}), adamw({.weight_decay = 0.1, .decay = DecayForm::cautious})}) {
+  for (const Recipe& recipe : {sgd({.momentum = 0.9, .weight_decay = 0.1}), adam({.weight_decay = 0.1}), adamw({}),
+                               adamw({.weight_decay = 0.1, .decay = DecayForm::cautious})}) {
     std::vector<std::pair<std::string, std::vector<Tensor>>> results;
     for (const int threads : {1, 2})
       for (const bool whole : {false, true}) {
@@ -385,9 +389,9 @@ TEST(Step, AWatcherThatThrowsIsHeardToo) {
     const std::vector<Parameter> all{parameter("a", {4, 4}, 0), parameter("b", {4, 4}, 1), parameter("c", {4, 4}, 2)};
     Optimizer optimizer(all, {{"any", sgd({}), 0.1}});
     set_gradients(all, 1);
-    EXPECT_EQ(message_of<std::runtime_error>([&] {
-                optimizer.step(1.0, [](const UpdateView&) { throw std::runtime_error("seen enough"); });
-              }), "seen enough");
+    EXPECT_EQ(message_of<std::runtime_error>(
+                  [&] { optimizer.step(1.0, [](const UpdateView&) { throw std::runtime_error("seen enough"); }); }),
+              "seen enough");
   }
 }
 

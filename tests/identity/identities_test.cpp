@@ -4,11 +4,11 @@
 #include <schatten/engine/optimizer.h>
 #include <schatten/papers/papers.h>
 #include <schatten/stages/momentum.h>
-
-#include <cmath>
 #include <torch/nn/modules/linear.h>
 #include <torch/optim/adamw.h>
 #include <torch/optim/sgd.h>
+
+#include <cmath>
 
 namespace schatten {
 namespace {
@@ -65,9 +65,11 @@ TEST(Identity, SgdEqualsTorch) {
   for (const bool nesterov : {false, true})
     for (const double momentum : {0.0, 0.9}) {
       if (nesterov && momentum == 0) continue;
-      const double error = against_torch(sgd({.momentum = momentum, .nesterov = nesterov, .weight_decay = 0.1}), 0.01, [&](const auto& p) {
-        return torch::optim::SGD(p, torch::optim::SGDOptions(0.01).momentum(momentum).nesterov(nesterov).weight_decay(0.1));
-      });
+      const double error = against_torch(
+          sgd({.momentum = momentum, .nesterov = nesterov, .weight_decay = 0.1}), 0.01, [&](const auto& p) {
+            return torch::optim::SGD(
+                p, torch::optim::SGDOptions(0.01).momentum(momentum).nesterov(nesterov).weight_decay(0.1));
+          });
       EXPECT_LT(error, 1e-13) << momentum << nesterov;
     }
 }
@@ -92,9 +94,11 @@ TEST(Identity, HtmuonAtPowerOneIsMomentum) {
 }
 
 TEST(Identity, HtmuonAtPowerZeroIsThePolarFactor) {
-  const Recipe exact = chain_of({ema({.beta = 0.95, .nesterov = true}), orthogonalize({.schedule = "exact"}), scale_by_shape({ShapeScale::jordan})});
-  const Recipe cubic = chain_of({ema({.beta = 0.95, .nesterov = true}), orthogonalize({.schedule = "cubic", .steps = 40, .eps = 0}),
+  const Recipe exact = chain_of({ema({.beta = 0.95, .nesterov = true}), orthogonalize({.schedule = "exact"}),
                                  scale_by_shape({ShapeScale::jordan})});
+  const Recipe cubic =
+      chain_of({ema({.beta = 0.95, .nesterov = true}), orthogonalize({.schedule = "cubic", .steps = 40, .eps = 0}),
+                scale_by_shape({ShapeScale::jordan})});
   for (const PowerMethod method : {PowerMethod::svd, PowerMethod::eigh}) {
     const Tensor w = run(htmuon({.power = 0, .method = method}));
     EXPECT_TRUE(at::allclose(w, run(exact), 1e-9, 1e-9));
@@ -116,7 +120,9 @@ TEST(Identity, HtmuonRmsIsAsLargeAsMuonWhateverTheGradient) {
   const Recipe rms = htmuon({.method = PowerMethod::svd, .update_norm = UpdateNorm::rms});
   EXPECT_NEAR(size(run(rms, 1)), std::sqrt(12.0), 1e-9);
   EXPECT_NEAR(size(run(rms, 1, 1e-6)), std::sqrt(12.0), 1e-9);
-  EXPECT_NEAR(size(run(htmuon({.method = PowerMethod::svd}), 1, 1e-8)) / size(run(htmuon({.method = PowerMethod::svd}), 1)), std::pow(1e-8, 0.125), 1e-6);
+  EXPECT_NEAR(
+      size(run(htmuon({.method = PowerMethod::svd}), 1, 1e-8)) / size(run(htmuon({.method = PowerMethod::svd}), 1)),
+      std::pow(1e-8, 0.125), 1e-6);
 }
 
 TEST(Identity, MuonDoesNotSeeTheScaleOfGradientsNorTheFormOfMomentum) {
@@ -131,7 +137,8 @@ TEST(Identity, MuonDoesNotSeeTheScaleOfGradientsNorTheFormOfMomentum) {
 /// W after one step from W = 2 everywhere on a given gradient.
 Tensor decayed(const Decay& decay, double grad) {
   const Tensor w = at::full({2, 2}, 2.0, at::kDouble).requires_grad_(true);
-  Optimizer opt(std::vector<Parameter>{{infer_parameter("w", w, 0), w}}, {{"any", {.name = "sgd", .direction = identity(), .decay = decay}, 0.1}});
+  Optimizer opt(std::vector<Parameter>{{infer_parameter("w", w, 0), w}},
+                {{"any", {.name = "sgd", .direction = identity(), .decay = decay}, 0.1}});
   w.mutable_grad() = at::full({2, 2}, grad, at::kDouble);
   opt.step();
   return w.detach();
@@ -155,7 +162,9 @@ TEST(Identity, AnyTorchModuleSteps) {
   opt.zero_grad();
   EXPECT_FALSE(at::equal(layer->weight, before));
   EXPECT_FALSE(layer->weight.grad().defined());
-  EXPECT_NE(opt.routing_table().find("hidden_matrix -> muon: 1 hidden matrix (24 entries), lr 0.02; quintic Newton-Schulz, 5 steps in "), std::string::npos);
+  EXPECT_NE(opt.routing_table().find(
+                "hidden_matrix -> muon: 1 hidden matrix (24 entries), lr 0.02; quintic Newton-Schulz, 5 steps in "),
+            std::string::npos);
 }
 
 TEST(Routing, NamesWhatHasNoRuleAndWhatHasNoParameter) {

@@ -8,8 +8,8 @@
 namespace schatten::testing {
 namespace {
 
-constexpr QuinticRounding kRoundings[] = {QuinticRounding::scaled_before,
-                                          QuinticRounding::scaled_after, QuinticRounding::fused};
+constexpr QuinticRounding kRoundings[] = {QuinticRounding::scaled_before, QuinticRounding::scaled_after,
+                                          QuinticRounding::fused};
 
 struct Input {
   std::string name;
@@ -50,8 +50,7 @@ TEST(NewtonSchulz, MarginAndBothFormsOfEpsEnterTheDivision) {
   const Known matrix = decomposed(gaussian({24, 40}, 2));
   for (const EpsMode mode : {EpsMode::add, EpsMode::clamp})
     for (const double eps : {1e-7, 10.0, 100.0}) {  // |X|_F is about 31
-      NewtonSchulzOptions o{
-          .schedule = polynomial_schedule("cubic", 3), .eps = eps, .eps_mode = mode};
+      NewtonSchulzOptions o{.schedule = polynomial_schedule("cubic", 3), .eps = eps, .eps_mode = mode};
       o.schedule.norm_margin = 1.3;
       EXPECT_LT(relative_error(newton_schulz(matrix.x(), o), oracle(matrix, o)), 1e-12) << eps;
     }
@@ -60,8 +59,8 @@ TEST(NewtonSchulz, MarginAndBothFormsOfEpsEnterTheDivision) {
 TEST(NewtonSchulz, LeadingDimensionsAreIndependentMatrices) {
   const NewtonSchulzOptions o{.schedule = polynomial_schedule("quintic")};
   for (const QuinticRounding rounding : kRoundings)
-    for (const auto& shape : std::vector<std::vector<int64_t>>{
-             {3, 12, 20}, {3, 20, 12}, {2, 3, 12, 20}, {2, 3, 20, 12}}) {
+    for (const auto& shape :
+         std::vector<std::vector<int64_t>>{{3, 12, 20}, {3, 20, 12}, {2, 3, 12, 20}, {2, 3, 20, 12}}) {
       NewtonSchulzOptions with = o;
       with.rounding = rounding;
       const Tensor x = gaussian(shape, 3), out = newton_schulz(x, with);
@@ -69,15 +68,13 @@ TEST(NewtonSchulz, LeadingDimensionsAreIndependentMatrices) {
       const Tensor singles = x.reshape({-1, shape[shape.size() - 2], shape.back()}),
                    outs = out.reshape(singles.sizes());
       for (int64_t i = 0; i < singles.size(0); ++i)
-        EXPECT_LT(relative_error(outs[i], newton_schulz(singles[i], with)), 1e-13)
-            << x.sizes() << " " << i;
+        EXPECT_LT(relative_error(outs[i], newton_schulz(singles[i], with)), 1e-13) << x.sizes() << " " << i;
     }
 }
 
 TEST(NewtonSchulz, LayoutInMemoryDoesNotMatter) {
   const NewtonSchulzOptions o{.schedule = polynomial_schedule("quintic")};
-  const Tensor x = gaussian({4, 20, 12}, 4), view = x.mT(),
-               sliced = at::cat({x, x}, 2).slice(2, 0, 12);
+  const Tensor x = gaussian({4, 20, 12}, 4), view = x.mT(), sliced = at::cat({x, x}, 2).slice(2, 0, 12);
   EXPECT_LT(relative_error(newton_schulz(view, o), newton_schulz(view.contiguous(), o)), 1e-13);
   EXPECT_LT(relative_error(newton_schulz(sliced, o), newton_schulz(x, o)), 1e-13);
 }
@@ -85,8 +82,7 @@ TEST(NewtonSchulz, LayoutInMemoryDoesNotMatter) {
 TEST(NewtonSchulz, ThreeRoundingsDifferInBfloat16AndNowhereElse) {
   const Known matrix = decomposed(gaussian({32, 48}, 5));
   const auto run = [&](QuinticRounding rounding, at::ScalarType dtype) {
-    return newton_schulz(matrix.x().to(dtype),
-                         {.schedule = polynomial_schedule("quintic"), .rounding = rounding});
+    return newton_schulz(matrix.x().to(dtype), {.schedule = polynomial_schedule("quintic"), .rounding = rounding});
   };
   const Tensor exact = oracle(matrix, {.schedule = polynomial_schedule("quintic")});
   for (const QuinticRounding a : kRoundings) {
@@ -106,11 +102,9 @@ TEST(NewtonSchulz, ZeroStaysZero) {
       for (const double eps : {1e-7, 0.0})
         for (const at::ScalarType dtype : {at::kDouble, at::kFloat, at::kBFloat16}) {
           const Tensor x = at::cat({at::zeros({1, 4, 6}), at::ones({1, 4, 6})}).to(dtype);
-          const Tensor out = newton_schulz(
-              x, {.schedule = polynomial_schedule(name), .eps = eps, .eps_mode = mode});
+          const Tensor out = newton_schulz(x, {.schedule = polynomial_schedule(name), .eps = eps, .eps_mode = mode});
           EXPECT_TRUE(at::equal(out[0], x[0])) << name << " " << eps << " " << dtype;
-          EXPECT_GT(out[1].abs().min().item<double>(), 0.01)
-              << "the neighbour in the batch is no zero";
+          EXPECT_GT(out[1].abs().min().item<double>(), 0.01) << "the neighbour in the batch is no zero";
         }
   EXPECT_EQ(newton_schulz(at::zeros({0, 5}), {.schedule = polynomial_schedule("quintic")}).sizes(),
             at::IntArrayRef({0, 5}));
@@ -118,11 +112,10 @@ TEST(NewtonSchulz, ZeroStaysZero) {
 
 TEST(NewtonSchulz, NeitherChangesNorAliasesItsInput) {
   for (const QuinticRounding rounding : kRoundings)
-    for (const auto& shape : std::vector<std::vector<int64_t>>{
-             {12, 20}, {20, 12}, {1, 9}, {2, 12, 20}, {2, 2, 20, 12}, {0, 3}}) {
+    for (const auto& shape :
+         std::vector<std::vector<int64_t>>{{12, 20}, {20, 12}, {1, 9}, {2, 12, 20}, {2, 2, 20, 12}, {0, 3}}) {
       const Tensor x = gaussian(shape, 6), before = x.clone();
-      const Tensor out =
-          newton_schulz(x, {.schedule = polynomial_schedule("quintic"), .rounding = rounding});
+      const Tensor out = newton_schulz(x, {.schedule = polynomial_schedule("quintic"), .rounding = rounding});
       EXPECT_FALSE(out.is_alias_of(x)) << x.sizes();
       EXPECT_TRUE(at::equal(x, before)) << x.sizes();
     }
@@ -139,23 +132,17 @@ TEST(NewtonSchulz, NaNSurfaces) {
 TEST(NewtonSchulz, CubicConvergesToThePolarFactor) {
   const Known matrix = decomposed(gaussian({24, 40}, 8));
   const Tensor polar = matrix.mapped([](double) { return 1.0; });
-  EXPECT_LT(relative_error(
-                newton_schulz(matrix.x(), {.schedule = polynomial_schedule("cubic", 30)}), polar),
-            1e-12);
-  EXPECT_GT(relative_error(newton_schulz(matrix.x(), {.schedule = polynomial_schedule("cubic", 3)}),
-                           polar),
-            0.1);
+  EXPECT_LT(relative_error(newton_schulz(matrix.x(), {.schedule = polynomial_schedule("cubic", 30)}), polar), 1e-12);
+  EXPECT_GT(relative_error(newton_schulz(matrix.x(), {.schedule = polynomial_schedule("cubic", 3)}), polar), 0.1);
 }
 
 TEST(NewtonSchulz, RefusesVectors) {
-  EXPECT_THROW(newton_schulz(at::ones({5}), {.schedule = polynomial_schedule("quintic")}),
-               c10::Error);
+  EXPECT_THROW(newton_schulz(at::ones({5}), {.schedule = polynomial_schedule("quintic")}), c10::Error);
 }
 
 TEST(PolynomialSchedule, KeepsThePublishedStepsAndItsBand) {
   // The oracle above reads the same table: these are the papers' own numbers.
-  EXPECT_EQ(polynomial_schedule("quintic").coefficients[0],
-            (std::array<double, 3>{3.4445, -4.7750, 2.0315}));
+  EXPECT_EQ(polynomial_schedule("quintic").coefficients[0], (std::array<double, 3>{3.4445, -4.7750, 2.0315}));
   EXPECT_EQ(polynomial_schedule("cubic").coefficients[0], (std::array<double, 3>{1.5, -0.5, 0}));
   EXPECT_EQ(polynomial_schedule("quintic").coefficients.size(), 5u);
   EXPECT_EQ(polynomial_schedule("quintic", 7).coefficients.size(), 7u);

@@ -23,10 +23,9 @@ const RationalPower& fitted(double power) {
 }
 
 const std::pair<const char*, Method> kMethods[] = {
-    {"svd", spectral_power_svd},
-    {"eigh", spectral_power_eigh},
-    {"rational",
-     [](const Tensor& x, double power) { return spectral_power_rational(x, fitted(power)); }}};
+    {"svd", spectral_power_svd}, {"eigh", spectral_power_eigh}, {"rational", [](const Tensor& x, double power) {
+                                                                   return spectral_power_rational(x, fitted(power));
+                                                                 }}};
 
 bool is_rational(const std::string& method) { return method == "rational"; }
 
@@ -72,8 +71,7 @@ TEST(SpectralPower, IsThePowerOfKnownSingularValues) {
       if (is_rational(name) && power == 1) continue;  // not defined there
       for (const Shape& shape : kShapes)
         for (const Input& input : inputs(shape)) {
-          SCOPED_TRACE(std::string(name) + ", power " + std::to_string(power) + ", " + shape.name +
-                       ", " + input.name);
+          SCOPED_TRACE(std::string(name) + ", power " + std::to_string(power) + ", " + shape.name + ", " + input.name);
           const Tensor expected = exact(input.matrix, power), x = input.matrix.x();
           const Tensor out = method(x, power), out32 = method(x.to(at::kFloat), power);
           ASSERT_EQ(out.sizes(), x.sizes());
@@ -104,16 +102,14 @@ TEST(SpectralPower, NoiseOfARankDeficientMatrixIsNotAmplified) {
   for (const auto& [name, method] : kMethods)
     for (const at::ScalarType dtype : {at::kDouble, at::kFloat}) {
       const Known matrix = known(64, 96, flat(0.25));
-      EXPECT_LT(relative_error(method(matrix.x().to(dtype), 0), exact(matrix, 0)),
-                is_rational(name) ? 0.008 : 1e-4)
+      EXPECT_LT(relative_error(method(matrix.x().to(dtype), 0), exact(matrix, 0)), is_rational(name) ? 0.008 : 1e-4)
           << name << " " << dtype;
     }
 }
 
 TEST(SpectralPower, NaNAndInfinityFillTheirMatrixAndNoOther) {
   for (const auto& [name, method] : kMethods)
-    for (const double bad :
-         {static_cast<double>(NAN), static_cast<double>(INFINITY), -static_cast<double>(INFINITY)})
+    for (const double bad : {static_cast<double>(NAN), static_cast<double>(INFINITY), -static_cast<double>(INFINITY)})
       for (const at::ScalarType dtype : {at::kDouble, at::kFloat, at::kBFloat16}) {
         const Tensor x = gaussian({2, 6, 9}, 3, dtype);
         x[1][5][0] = bad;
@@ -147,8 +143,7 @@ TEST(SpectralPower, HalfTypesComputeInFloat32) {
 }
 
 TEST(SpectralPower, RefusesVectors) {
-  for (const auto& [name, method] : kMethods)
-    EXPECT_THROW(method(at::ones({5}), 0), c10::Error) << name;
+  for (const auto& [name, method] : kMethods) EXPECT_THROW(method(at::ones({5}), 0), c10::Error) << name;
 }
 
 // --- symmetries ---
@@ -159,13 +154,11 @@ TEST(SpectralPower, CommutesWithRotationsAndTransposition) {
       for (const Shape& shape : kShapes) {
         SCOPED_TRACE(std::string(name) + ", power " + std::to_string(power) + ", " + shape.name);
         const Tensor g = gaussian({shape.rows, shape.cols}, 6), f = method(g, power);
-        const Tensor q = orthonormal(shape.rows, shape.rows, 7),
-                     r = orthonormal(shape.cols, shape.cols, 8);
+        const Tensor q = orthonormal(shape.rows, shape.rows, 7), r = orthonormal(shape.cols, shape.cols, 8);
         // The rational form estimates its scale by power iteration, which sees the basis.
         const double allowed = is_rational(name) ? 5e-3 : 1e-9;
         EXPECT_LT(relative_error(method(q.mm(g).mm(r), power), q.mm(f).mm(r)), allowed);
-        EXPECT_LT(relative_error(method(g.mT(), power), f.mT()),
-                  shape.rows == shape.cols ? allowed : 1e-12);
+        EXPECT_LT(relative_error(method(g.mT(), power), f.mT()), shape.rows == shape.cols ? allowed : 1e-12);
       }
 }
 
@@ -188,11 +181,9 @@ TEST(SpectralPower, ScaleComesOutAsItsPower) {
 
 TEST(RationalFit, PromisesWhatADenseScanFinds) {
   for (const double power : {0.0, 0.125, 0.25, 0.5, 0.9})
-    for (const auto& [interval, poles] :
-         {std::pair{5e-3, 4}, std::pair{1e-2, 3}, std::pair{2e-3, 5}}) {
+    for (const auto& [interval, poles] : {std::pair{5e-3, 4}, std::pair{1e-2, 3}, std::pair{2e-3, 5}}) {
       const RationalPower f = fit_rational_power(power, interval, poles);
-      SCOPED_TRACE(std::to_string(power) + ", " + std::to_string(interval) + ", " +
-                   std::to_string(poles));
+      SCOPED_TRACE(std::to_string(power) + ", " + std::to_string(interval) + ", " + std::to_string(poles));
       double worst = 0;
       for (int i = 0; i <= 20000; ++i) {
         const double sigma = std::pow(interval, 1 - i / 20000.0);
@@ -217,17 +208,15 @@ TEST(RationalFit, ErrorsAreThoseOfTheReferenceFit) {
     double error, smallest_shift;
   };
   // A reference implementation (scipy's least_squares in the same Lawson loop).
-  constexpr Row kTable[] = {
-      {0, 1e-2, 3, 1.3609e-2, 9.418923e-5},     {0, 5e-3, 4, 5.7659e-3, 1.669129e-5},
-      {0, 5e-3, 6, 2.7731e-4, 7.227529e-6},     {0.125, 5e-3, 4, 5.5856e-3, 1.972080e-5},
-      {0.125, 2e-3, 4, 1.3413e-2, 4.423822e-6}, {0.125, 1e-3, 6, 2.0896e-3, 5.653066e-7},
-      {0.25, 5e-3, 4, 5.2035e-3, 2.301467e-5},  {0.5, 5e-3, 4, 3.9137e-3, 3.047009e-5},
-      {0.5, 1e-2, 5, 3.1844e-4, 5.669436e-5}};
+  constexpr Row kTable[] = {{0, 1e-2, 3, 1.3609e-2, 9.418923e-5},     {0, 5e-3, 4, 5.7659e-3, 1.669129e-5},
+                            {0, 5e-3, 6, 2.7731e-4, 7.227529e-6},     {0.125, 5e-3, 4, 5.5856e-3, 1.972080e-5},
+                            {0.125, 2e-3, 4, 1.3413e-2, 4.423822e-6}, {0.125, 1e-3, 6, 2.0896e-3, 5.653066e-7},
+                            {0.25, 5e-3, 4, 5.2035e-3, 2.301467e-5},  {0.5, 5e-3, 4, 3.9137e-3, 3.047009e-5},
+                            {0.5, 1e-2, 5, 3.1844e-4, 5.669436e-5}};
   for (const Row& row : kTable) {
     const RationalPower f = fit_rational_power(row.power, row.interval, row.poles);
     const double shift = *std::min_element(f.shifts.begin(), f.shifts.end());
-    SCOPED_TRACE(std::to_string(row.power) + ", " + std::to_string(row.interval) + ", " +
-                 std::to_string(row.poles));
+    SCOPED_TRACE(std::to_string(row.power) + ", " + std::to_string(row.interval) + ", " + std::to_string(row.poles));
     EXPECT_LT(f.error / row.error, 1.02);
     EXPECT_GT(f.error / row.error,
               0.92);  // 25 Lawson rounds end a little above the minimum: so does the reference
@@ -241,8 +230,7 @@ TEST(RationalFit, IsMonotoneFallsLinearlyBelowAndStaysBoundedAbove) {
     double before = 0;
     for (int i = 0; i <= 4000; ++i) {
       const double now = f(std::pow(10.0, -6 + 6.2 * i / 4000));
-      EXPECT_GT(now, before * (1 - 4 * f.error))
-          << power << " " << i;  // it ripples by its own error
+      EXPECT_GT(now, before * (1 - 4 * f.error)) << power << " " << i;  // it ripples by its own error
       before = std::max(before, now);
     }
     EXPECT_NEAR(f(1e-7) / f(1e-8), 10, 1e-3);
@@ -269,9 +257,7 @@ TEST(RationalMatrix, IsItsScalarFunctionOnSingularValues) {
       const Tensor expected = promised(matrix, fitted(power));
       EXPECT_LT(relative_error(spectral_power_rational(matrix.x(), fitted(power)), expected), 6e-3)
           << name << " " << power;
-      EXPECT_LT(relative_error(spectral_power_rational(matrix.x().to(at::kFloat), fitted(power)),
-                               expected),
-                1e-2)
+      EXPECT_LT(relative_error(spectral_power_rational(matrix.x().to(at::kFloat), fitted(power)), expected), 1e-2)
           << name << " " << power;
     }
 }
@@ -279,16 +265,13 @@ TEST(RationalMatrix, IsItsScalarFunctionOnSingularValues) {
 /// The power iteration starts from one fixed vector: no direction of the input may hide from it.
 TEST(RationalMatrix, ScaleIsFoundWhereTheStartLooksAway) {
   const Tensor ones = at::ones({8, 1}, at::kDouble) / std::sqrt(8.0);
-  const Tensor away =
-      at::tensor({1., -1., 1., -1., 1., -1., 1., -1.}, at::kDouble).unsqueeze(1) / std::sqrt(8.0);
-  const Tensor other =
-      at::tensor({1., 1., -1., -1., 1., 1., -1., -1.}, at::kDouble).unsqueeze(1) / std::sqrt(8.0);
+  const Tensor away = at::tensor({1., -1., 1., -1., 1., -1., 1., -1.}, at::kDouble).unsqueeze(1) / std::sqrt(8.0);
+  const Tensor other = at::tensor({1., 1., -1., -1., 1., 1., -1., -1.}, at::kDouble).unsqueeze(1) / std::sqrt(8.0);
   for (const double top : {1.0, 4.0, 30.0}) {
     // Rows of equal norm: the diagonal is constant, an eigenvector, and not the leading one.
     Known matrix{at::cat({away, ones, other}, 1), orthonormal(12, 3, 11), {top, 1.0, 0.5}};
     for (const at::ScalarType dtype : {at::kDouble, at::kFloat})
-      EXPECT_LT(relative_error(spectral_power_rational(matrix.x().to(dtype), fitted(0.125)),
-                               exact(matrix, 0.125)),
+      EXPECT_LT(relative_error(spectral_power_rational(matrix.x().to(dtype), fitted(0.125)), exact(matrix, 0.125)),
                 0.01)
           << top << " " << dtype;
   }
@@ -301,8 +284,7 @@ RationalPower with_shift(double shift) {
 
 TEST(RationalMatrix, TheRecommendedShiftNeedsNoGuard) {
   for (const double power : {0.0, 0.125})
-    for (const auto& spectrum :
-         {flat(0.125), flat(0.5), flat(0.9), rank_one(), graded(), log_spaced(1e-6)}) {
+    for (const auto& spectrum : {flat(0.125), flat(0.5), flat(0.9), rank_one(), graded(), log_spaced(1e-6)}) {
       RationalReport report;
       const Tensor x = known(256, 320, spectrum).x().to(at::kFloat);
       EXPECT_TRUE(spectral_power_rational(x, fitted(power), &report).isfinite().all().item<bool>());
@@ -325,8 +307,7 @@ TEST(RationalMatrix, ARaisedShiftIsCountedAndTheResultStaysSound) {
 TEST(RationalMatrix, WhereNoShiftHelpsEigenvaluesDecide) {
   const Known matrix = known(256, 320, flat(0.5));
   RationalReport report;
-  const Tensor x = matrix.x().to(at::kFloat),
-               out = spectral_power_rational(x, with_shift(1e-12), &report);
+  const Tensor x = matrix.x().to(at::kFloat), out = spectral_power_rational(x, with_shift(1e-12), &report);
   EXPECT_EQ(report.shift_raises, 3);
   EXPECT_EQ(report.eigh_fallbacks, 1);
   EXPECT_TRUE(at::equal(out, spectral_power_eigh(x, 0)));
@@ -361,11 +342,10 @@ struct Measured {
   std::string file, name;
   double polar, eighth;
 };
-const std::vector<Measured> kMeasured = {
-    {"step_020", "wq", 0.57, 0.43},       {"step_020", "wv", 0.76, 0.56},
-    {"step_020", "up", 0.45, 0.34},       {"step_150", "wq", 0.35, 0.22},
-    {"step_150", "up", 0.0045, 0.0045},   {"step_290", "wv", 0.32, 0.20},
-    {"step_290", "down", 0.0045, 0.0045}, {"step_290", "down_left", 0.13, 0.067}};
+const std::vector<Measured> kMeasured = {{"step_020", "wq", 0.57, 0.43},       {"step_020", "wv", 0.76, 0.56},
+                                         {"step_020", "up", 0.45, 0.34},       {"step_150", "wq", 0.35, 0.22},
+                                         {"step_150", "up", 0.0045, 0.0045},   {"step_290", "wv", 0.32, 0.20},
+                                         {"step_290", "down", 0.0045, 0.0045}, {"step_290", "down_left", 0.13, 0.067}};
 
 TEST(RecordedMomentum, ExactMethodsAreExact) {
   const auto matrices = recorded();
@@ -374,15 +354,14 @@ TEST(RecordedMomentum, ExactMethodsAreExact) {
     Known matrix = decomposed(m.x);
     // What float32 cannot tell from 0 maps to 0: up to twelve of 192 values, early in the run.
     const double floor = static_cast<double>(std::numeric_limits<float>::epsilon()) *
-                         static_cast<double>(std::max(m.x.size(0), m.x.size(1))) *
-                         matrix.sigma.front();
+                         static_cast<double>(std::max(m.x.size(0), m.x.size(1))) * matrix.sigma.front();
     for (double& s : matrix.sigma) s = s > floor ? s : 0;
     for (const double power : {0.0, 0.125, 0.5}) {
       const Tensor expected = exact(matrix, power);
       const double svd = relative_error(spectral_power_svd(m.x, power), expected);
       const double eigh = relative_error(spectral_power_eigh(m.x, power), expected);
-      std::cout << "    " << m.file << " " << m.name << " power " << power << ": svd " << svd
-                << ", eigh " << eigh << "\n";
+      std::cout << "    " << m.file << " " << m.name << " power " << power << ": svd " << svd << ", eigh " << eigh
+                << "\n";
       EXPECT_LT(svd, 1e-3) << m.file << " " << m.name << " " << power;
       EXPECT_LT(eigh, 1e-6) << m.file << " " << m.name << " " << power;
     }
@@ -397,14 +376,13 @@ TEST(RecordedMomentum, RationalErrsByItsCutAndByNothingElse) {
       const Tensor out = spectral_power_rational(m.x, fitted(power), &report);
       const double error = relative_error(out, exact(matrix, power)),
                    own = relative_error(out, promised(matrix, fitted(power)));
-      std::cout << "    " << m.file << " " << m.name << " power " << power << ": " << error
-                << " of the exact map, " << own << " of its own scalar function\n";
+      std::cout << "    " << m.file << " " << m.name << " power " << power << ": " << error << " of the exact map, "
+                << own << " of its own scalar function\n";
       EXPECT_LT(own, 0.01) << m.file << " " << m.name << " " << power;
       EXPECT_EQ(report.shift_raises, 0) << m.file << " " << m.name;
       for (const Measured& known : kMeasured) {
         if (known.file != m.file || known.name != m.name) continue;
-        EXPECT_LT(error, power == 0 ? known.polar : known.eighth)
-            << m.file << " " << m.name << " " << power;
+        EXPECT_LT(error, power == 0 ? known.polar : known.eighth) << m.file << " " << m.name << " " << power;
       }
     }
   }

@@ -17,8 +17,7 @@ namespace schatten::testing {
 struct OneThread : ::testing::Environment {
   void SetUp() override { at::set_num_threads(1); }
 };
-inline ::testing::Environment* const kOneThread =
-    ::testing::AddGlobalTestEnvironment(new OneThread);
+inline ::testing::Environment* const kOneThread = ::testing::AddGlobalTestEnvironment(new OneThread);
 
 struct Shape {
   const char* name;
@@ -27,8 +26,7 @@ struct Shape {
 inline constexpr Shape kShapes[] = {{"wide", 24, 40},  {"tall", 40, 24}, {"square", 32, 32},
                                     {"prime", 29, 37}, {"row", 1, 9},    {"column", 9, 1}};
 
-inline Tensor gaussian(std::vector<int64_t> shape, int64_t draw,
-                       at::ScalarType dtype = at::kDouble) {
+inline Tensor gaussian(std::vector<int64_t> shape, int64_t draw, at::ScalarType dtype = at::kDouble) {
   return Rng(17).of("linalg").at(draw).normal(shape, dtype);
 }
 inline Tensor orthonormal(int64_t rows, int64_t cols, int64_t draw) {
@@ -73,9 +71,8 @@ inline Spectrum log_spaced(double least) {
   };
 }
 inline Spectrum flat(double share_of_rank) {
-  return [=](int64_t k, int64_t r) {
-    return static_cast<double>(k) < share_of_rank * static_cast<double>(r) ? 1.0 : 0.0;
-  };
+  return
+      [=](int64_t k, int64_t r) { return static_cast<double>(k) < share_of_rank * static_cast<double>(r) ? 1.0 : 0.0; };
 }
 inline Spectrum graded() {
   return [](int64_t k, int64_t) { return 1 / static_cast<double>(k + 1); };

@@ -39,8 +39,7 @@ void check_gradients(const LanguageModel& model, const GoldenModel& c, double rt
 void check_once(const GoldenModel& c, at::ScalarType dtype, const Tolerance& tolerance) {
   SCOPED_TRACE(c.name);
   const auto model = make_golden_model(c, dtype);
-  expect_close(model->logits(c.file.at("in.tokens")), c.file.at("out.logits"), tolerance.output,
-               c.atol(), "logits");
+  expect_close(model->logits(c.file.at("in.tokens")), c.file.at("out.logits"), tolerance.output, c.atol(), "logits");
   const Tensor loss = golden_loss(*model, c);
   expect_close(loss, c.file.at("scalar.loss"), tolerance.output, c.atol(), "loss");
   loss.backward();
@@ -118,9 +117,7 @@ TEST(GoldenModels, EveryKnownCaseIsFound) {
       unclaimed += " " + path.stem().string() + " (" + kind + ")";
     }
   }
-  std::cout << known
-            << " golden models run; no model claims:" << (unclaimed.empty() ? " (none)" : unclaimed)
-            << "\n";
+  std::cout << known << " golden models run; no model claims:" << (unclaimed.empty() ? " (none)" : unclaimed) << "\n";
   EXPECT_GE(known, 3);
 }
 

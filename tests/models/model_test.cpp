@@ -19,9 +19,7 @@ std::vector<Architecture> architectures() {
 }
 
 INSTANTIATE_TEST_SUITE_P(Architectures, EveryModel, testing::ValuesIn(architectures()),
-                         [](const auto& info) {
-                           return info.param.kind + (info.param.tied ? "_tied" : "_untied");
-                         });
+                         [](const auto& info) { return info.param.kind + (info.param.tied ? "_tied" : "_untied"); });
 
 TEST_P(EveryModel, GivesScoresAndAMeanLoss) {
   const Architecture& a = GetParam();
@@ -60,8 +58,7 @@ TEST_P(EveryModel, GradientsAreThoseOfTheLoss) {
     tensor.sub_(direction, 2 * h);
     const double down = model->loss(tokens, targets).item<double>();
     tensor.add_(direction, h);
-    EXPECT_NEAR((up - down) / (2 * h), expected, 1e-7 * std::max(1.0, std::abs(expected)))
-        << info.name;
+    EXPECT_NEAR((up - down) / (2 * h), expected, 1e-7 * std::max(1.0, std::abs(expected))) << info.name;
   }
 }
 
@@ -98,8 +95,8 @@ TEST_P(EveryModel, ParametersMatchTheirDescription) {
     EXPECT_EQ(p.info.index, static_cast<int64_t>(i));
     EXPECT_EQ(p.tensor.sizes(), at::IntArrayRef(infos[i].shape)) << p.info.name;
     EXPECT_TRUE(p.tensor.is_leaf() && p.tensor.requires_grad() && p.tensor.is_contiguous());
-    EXPECT_EQ(p.info.block >= 0, p.info.name.find(".0.") != std::string::npos ||
-                                     p.info.name.find(".1.") != std::string::npos);
+    EXPECT_EQ(p.info.block >= 0,
+              p.info.name.find(".0.") != std::string::npos || p.info.name.find(".1.") != std::string::npos);
     const bool vector = p.info.role == Role::gain || p.info.role == Role::bias;
     EXPECT_EQ(p.tensor.dim(), vector ? 1 : 2) << p.info.name;
   }
@@ -128,9 +125,7 @@ TEST_P(EveryModel, RefusesTokensItCannotHave) {
   const Architecture& a = GetParam();
   const auto model = make_double(a);
   const Tensor good = ids(1, 4, a.vocab);
-  const std::string beyond = message_of([&] {
-    model->logits(at::full({1, 4}, a.vocab, at::kLong));
-  });
+  const std::string beyond = message_of([&] { model->logits(at::full({1, 4}, a.vocab, at::kLong)); });
   expect_says(beyond, "id 11");
   expect_says(beyond, "vocabulary of 11");
   expect_says(message_of([&] { model->logits(at::full({1, 4}, -3, at::kLong)); }), "id -3");

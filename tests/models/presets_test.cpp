@@ -32,14 +32,10 @@ TEST(Presets, HaveThePublishedSizes) {
 }
 
 TEST(Presets, GiveTheSmallerPublishedSizesWithOverrides) {
-  const std::vector<Size> sizes = {{128, 352, 4, 4, 8'995'968, 802'816},
-                                   {256, 688, 4, 4, 19'548'416, 3'162'112}};
+  const std::vector<Size> sizes = {{128, 352, 4, 4, 8'995'968, 802'816}, {256, 688, 4, 4, 19'548'416, 3'162'112}};
   for (const Size& s : sizes) {
-    const ModelOptions options{.preset = "llama-60m",
-                               .layers = s.layers,
-                               .width = s.width,
-                               .heads = s.heads,
-                               .ffn = s.ffn};
+    const ModelOptions options{
+        .preset = "llama-60m", .layers = s.layers, .width = s.width, .heads = s.heads, .ffn = s.ffn};
     expect_size(resolve_architecture(options, 0), s.parameters, s.hidden);
   }
 }

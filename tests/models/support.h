@@ -13,9 +13,7 @@
 namespace schatten {
 
 /// GoogleTest would print the bytes, addresses included, into the tests' names.
-inline void PrintTo(const Architecture& a, std::ostream* out) {
-  *out << a.kind << (a.tied ? ", tied" : ", untied");
-}
+inline void PrintTo(const Architecture& a, std::ostream* out) { *out << a.kind << (a.tied ? ", tied" : ", untied"); }
 
 }  // namespace schatten
 
@@ -58,8 +56,7 @@ inline Tensor ids(int64_t batch, int64_t length, int64_t vocab, int64_t shift = 
 }
 
 /// |a - b| <= rtol * max|b| + atol, the largest over the whole tensor.
-inline void expect_close(const Tensor& a, const Tensor& b, double rtol, double atol,
-                         const std::string& what) {
+inline void expect_close(const Tensor& a, const Tensor& b, double rtol, double atol, const std::string& what) {
   ASSERT_TRUE(a.defined()) << what << " is undefined";
   ASSERT_EQ(a.sizes(), b.sizes()) << what;
   const Tensor wide = a.detach().to(at::kDouble), reference = b.detach().to(at::kDouble);

@@ -26,8 +26,7 @@ INSTANTIATE_TEST_SUITE_P(Architectures, Weights, testing::Values(tiny_llama(), t
 
 void expect_same(const LanguageModel& a, const LanguageModel& b) {
   for (size_t i = 0; i < a.parameters().size(); ++i) {
-    EXPECT_TRUE(at::equal(a.parameters()[i].tensor, b.parameters()[i].tensor))
-        << a.parameters()[i].info.name;
+    EXPECT_TRUE(at::equal(a.parameters()[i].tensor, b.parameters()[i].tensor)) << a.parameters()[i].info.name;
   }
 }
 
@@ -51,8 +50,7 @@ TEST_P(Weights, MayComeInAnotherPrecision) {
   const auto wide = make_double(GetParam(), 1);
   const auto narrow = make_model(GetParam(), at::kFloat, Rng(2));
   narrow->load_weights(wide->weights());
-  EXPECT_TRUE(
-      at::equal(narrow->parameters()[0].tensor, wide->parameters()[0].tensor.to(at::kFloat)));
+  EXPECT_TRUE(at::equal(narrow->parameters()[0].tensor, wide->parameters()[0].tensor.to(at::kFloat)));
 }
 
 /// Every disagreement is refused with the tensor's name, and nothing has changed then.
@@ -67,10 +65,8 @@ TEST_P(Weights, ThatDoNotFitAreRefused) {
     return message;
   };
   const std::string name = good.tensors[3].first;
-  expect_says(refusal([](TensorFile& f) { f.tensors.erase(f.tensors.begin() + 3); }),
-              "missing " + name);
-  expect_says(refusal([](TensorFile& f) { f.tensors.emplace_back("stray", at::ones({2})); }),
-              "unexpected stray");
+  expect_says(refusal([](TensorFile& f) { f.tensors.erase(f.tensors.begin() + 3); }), "missing " + name);
+  expect_says(refusal([](TensorFile& f) { f.tensors.emplace_back("stray", at::ones({2})); }), "unexpected stray");
   const std::string shape = refusal([](TensorFile& f) { f.tensors[3].second = at::ones({3, 5}); });
   expect_says(shape, "misshaped " + name);
   expect_says(shape, "[3, 5] instead of [");
@@ -104,8 +100,7 @@ TEST(LlamaWeights, OfATiedModelLackAHead) {
   Architecture tied = tiny_llama();
   tied.tied = true;
   const auto model = make_double(tiny_llama());
-  expect_says(message_of([&] { model->load_weights(make_double(tied)->weights()); }),
-              "model.tied = 1");
+  expect_says(message_of([&] { model->load_weights(make_double(tied)->weights()); }), "model.tied = 1");
 }
 
 TEST(TransformersConfig, SaysWhatTheLibraryAsks) {

@@ -11,7 +11,9 @@ namespace {
 template <class Options>
 Options adam_options(const Value& hyper, const char* betas, const char* eps) {
   const auto& b = hyper.at(betas).as_array();
-  return {.beta1 = b[0].as_real(), .beta2 = b[1].as_real(), .eps = hyper.at(eps).as_real(),
+  return {.beta1 = b[0].as_real(),
+          .beta2 = b[1].as_real(),
+          .eps = hyper.at(eps).as_real(),
           .weight_decay = hyper.at("weight_decay").as_real()};
 }
 
@@ -43,7 +45,8 @@ TrajectoryClaim jordan(const Value& hyper, ComputeDtype compute) {
   o.polar = polar_options(hyper, QuinticRounding::scaled_before, compute);
   if (!hyper.find("aux_params")) return {{{"any", muon(o), 1.0}}, true};
   return {with_auxiliary(hyper, "aux_params", adam_options<AdamwOptions>(hyper, "aux_betas", "aux_eps"),
-                         hyper.at("aux_lr_factor").as_real(), muon(o)), true};
+                         hyper.at("aux_lr_factor").as_real(), muon(o)),
+          true};
 }
 
 TrajectoryClaim torch_muon(const Value& hyper, ComputeDtype compute) {
@@ -76,7 +79,8 @@ TrajectoryClaim htmuon_svd(const Value& hyper) {
                         .weight_decay = hyper.at("weight_decay").as_real()};
   if (!hyper.find("aux_params")) return {{{"any", htmuon(o), 1.0}}, true};
   return {with_auxiliary(hyper, "aux_params", adam_options<AdamwOptions>(hyper, "aux_betas", "aux_eps"),
-                         hyper.at("aux_lr_factor").as_real(), htmuon(o)), true};
+                         hyper.at("aux_lr_factor").as_real(), htmuon(o)),
+          true};
 }
 
 Map quintic(const Value& hyper, ComputeDtype compute) {
@@ -87,12 +91,15 @@ Map quintic(const Value& hyper, ComputeDtype compute) {
     const auto& c = abc.as_array();
     o.schedule.coefficients.push_back({c[0].as_real(), c[1].as_real(), c.size() > 2 ? c[2].as_real() : 0.0});
   }
-  return [o, compute](const Tensor& x) { return newton_schulz(x.to(compute_dtype(compute, x.scalar_type())), o).to(x.scalar_type()); };
+  return [o, compute](const Tensor& x) {
+    return newton_schulz(x.to(compute_dtype(compute, x.scalar_type())), o).to(x.scalar_type());
+  };
 }
 
 }  // namespace
 
-std::optional<TrajectoryClaim> claim_trajectory(const std::string& optimizer, const Value& hyper, ComputeDtype compute) {
+std::optional<TrajectoryClaim> claim_trajectory(const std::string& optimizer, const Value& hyper,
+                                                ComputeDtype compute) {
   if (optimizer == "torch.optim.Adam")
     return TrajectoryClaim{{{"any", adam(adam_options<AdamOptions>(hyper, "betas", "eps")), 1.0}}};
   if (optimizer == "torch.optim.AdamW")

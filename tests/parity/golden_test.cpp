@@ -1,4 +1,6 @@
 // The authors' own numbers: every file of golden/optimizers that a recipe claims, in float64 and float32.
+#include "support/golden.h"
+
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 #include <schatten/engine/optimizer.h>
@@ -7,7 +9,6 @@
 #include <iostream>
 
 #include "parity/claims.h"
-#include "support/golden.h"
 
 namespace schatten::testing {
 namespace {
@@ -18,8 +19,9 @@ struct Case {
 };
 
 Value hyper_of(const TensorFile& f) { return parse_json(f.metadata.at("hyper")); }
-bool as_shipped(const std::filesystem::path& file) { return file.stem().string().ends_with("_asis") ||
-                                                            file.stem().string().ends_with("_asis_bf16"); }
+bool as_shipped(const std::filesystem::path& file) {
+  return file.stem().string().ends_with("_asis") || file.stem().string().ends_with("_asis_bf16");
+}
 
 bool is_claimed(const std::filesystem::path& file) {
   const TensorFile header = load_safetensors_header(file);
@@ -47,7 +49,9 @@ double tolerance(const TensorFile& f, at::ScalarType dtype) {
   return std::stod(f.metadata.at(dtype == at::kDouble ? "rtol_f64" : "rtol_f32"));
 }
 
-double distance(const Tensor& a, const Tensor& b) { return (a.to(at::kDouble) - b.to(at::kDouble)).norm().item<double>(); }
+double distance(const Tensor& a, const Tensor& b) {
+  return (a.to(at::kDouble) - b.to(at::kDouble)).norm().item<double>();
+}
 
 std::string three_digits(int64_t t) {
   const std::string digits = std::to_string(t);
@@ -90,15 +94,19 @@ void Golden::compare(const Optimizer& optimizer, const Parameter& p, const std::
     EXPECT_LE(error, allowed) << prefix << "param" << at_t;
     if (moved > 0) worst_ = std::max(worst_, error / moved);
   }
-  const std::pair<const char*, const char*> slots[] = {{"momentum", "momentum_buffer"}, {"m", "exp_avg"}, {"v", "exp_avg_sq"},
-                                                       {"exp_avg", "exp_avg"}, {"exp_avg_sq", "exp_avg_sq"},
+  const std::pair<const char*, const char*> slots[] = {{"momentum", "momentum_buffer"},
+                                                       {"m", "exp_avg"},
+                                                       {"v", "exp_avg_sq"},
+                                                       {"exp_avg", "exp_avg"},
+                                                       {"exp_avg_sq", "exp_avg_sq"},
                                                        {"momentum_buffer", "momentum_buffer"}};
   for (const auto& [theirs, ours] : slots) {
     const Tensor* expected = file_.find(prefix + "state." + theirs + at_t);
     if (!expected) continue;
     const Tensor got = optimizer.slot(p.info.name, ours);
     ASSERT_TRUE(got.defined()) << "no slot " << ours;
-    EXPECT_LE(distance(got.reshape(expected->sizes()), *expected), rtol_ * expected->to(at::kDouble).norm().item<double>())
+    EXPECT_LE(distance(got.reshape(expected->sizes()), *expected),
+              rtol_ * expected->to(at::kDouble).norm().item<double>())
         << prefix << "state." << theirs << at_t;
   }
 }
@@ -143,7 +151,9 @@ std::string name_of(const ::testing::TestParamInfo<Case>& info) {
   return case_name(info.param.file) + "_" + c10::toString(info.param.dtype);
 }
 INSTANTIATE_TEST_SUITE_P(Optimizers, Golden, ::testing::ValuesIn(claimed_cases()), name_of);
-void PrintTo(const Case& c, std::ostream* out) { *out << c.file.filename().string() << " in " << c10::toString(c.dtype); }
+void PrintTo(const Case& c, std::ostream* out) {
+  *out << c.file.filename().string() << " in " << c10::toString(c.dtype);
+}
 
 GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(Golden);
 

@@ -17,7 +17,8 @@ namespace fs = std::filesystem;
 class ReportTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    folder_ = fs::path(::testing::TempDir()) / ("report-" + std::string(::testing::UnitTest::GetInstance()->current_test_info()->name()));
+    folder_ = fs::path(::testing::TempDir()) /
+              ("report-" + std::string(::testing::UnitTest::GetInstance()->current_test_info()->name()));
     fs::remove_all(folder_);
     fs::create_directories(folder_);
   }
@@ -37,32 +38,67 @@ class ReportTest : public ::testing::Test {
     return Value::Table{{"sigma_max", top}, {"singular_values", values}, {"ranks", ranks}};
   }
 
-  void write_run(const fs::path& run, int64_t seed, double loss, bool spectra, const std::string& sample = "plain text") const {
-    std::string lines = to_json(Value::Table{{"event", "start"}, {"step", 0}, {"seed", seed}, {"parameters", 1000}, {"corpus", "abc"},
-                                             {"state_bytes", 4000}, {"state_bytes_per_parameter", 4.0}, {"concurrent", false}}) + "\n";
+  void write_run(const fs::path& run, int64_t seed, double loss, bool spectra,
+                 const std::string& sample = "plain text") const {
+    std::string lines = to_json(Value::Table{{"event", "start"},
+                                             {"step", 0},
+                                             {"seed", seed},
+                                             {"parameters", 1000},
+                                             {"corpus", "abc"},
+                                             {"state_bytes", 4000},
+                                             {"state_bytes_per_parameter", 4.0},
+                                             {"concurrent", false}}) +
+                        "\n";
     for (int64_t step = 10; step <= 50; step += 10)
-      lines += to_json(Value::Table{{"event", "eval"}, {"step", step}, {"split", "validation"}, {"loss", loss + 1.0 / static_cast<double>(step)},
-                                    {"seconds", 0.1 * static_cast<double>(step)}, {"cpu_seconds", 0.2 * static_cast<double>(step)}}) + "\n";
-    lines += to_json(Value::Table{{"event", "end"}, {"step", 50}, {"status", "ok"}, {"best_val", loss}, {"final_val", loss}, {"test", loss - 0.01},
-                                  {"seconds", 5.0}, {"cpu_seconds", 10.0}, {"tokens_per_second", 1234.0}, {"peak_bytes", 1 << 26},
-                                  {"shares", Value::Table{{"forward", 0.3}, {"backward", 0.6}, {"optimizer", 0.05}, {"data", 0.01}, {"other", 0.04}}}}) + "\n";
+      lines += to_json(Value::Table{{"event", "eval"},
+                                    {"step", step},
+                                    {"split", "validation"},
+                                    {"loss", loss + 1.0 / static_cast<double>(step)},
+                                    {"seconds", 0.1 * static_cast<double>(step)},
+                                    {"cpu_seconds", 0.2 * static_cast<double>(step)}}) +
+               "\n";
+    lines += to_json(Value::Table{
+                 {"event", "end"},
+                 {"step", 50},
+                 {"status", "ok"},
+                 {"best_val", loss},
+                 {"final_val", loss},
+                 {"test", loss - 0.01},
+                 {"seconds", 5.0},
+                 {"cpu_seconds", 10.0},
+                 {"tokens_per_second", 1234.0},
+                 {"peak_bytes", 1 << 26},
+                 {"shares",
+                  Value::Table{
+                      {"forward", 0.3}, {"backward", 0.6}, {"optimizer", 0.05}, {"data", 0.01}, {"other", 0.04}}}}) +
+             "\n";
     write(run / "metrics.jsonl", lines);
-    write(run / "config.toml", "name = \"x\"\nseed = " + std::to_string(seed) + "\n[optimizer.matrix]\nlr = " + std::to_string(loss) + "\n");
-    write(run / "environment.json", R"({"torch":"2.13.0","cpu":"a <b>cpu</b>","memory_bytes":1048576,"command":["schatten","train","a file.toml"]})");
+    write(run / "config.toml",
+          "name = \"x\"\nseed = " + std::to_string(seed) + "\n[optimizer.matrix]\nlr = " + std::to_string(loss) + "\n");
+    write(
+        run / "environment.json",
+        R"({"torch":"2.13.0","cpu":"a <b>cpu</b>","memory_bytes":1048576,"command":["schatten","train","a file.toml"]})");
     write(run / "samples.txt", "--- step 20\nolder\n--- step 50\n" + sample + "\n");
     if (!spectra) return;
     std::string rows;
     for (int64_t step = 10; step <= 50; step += 20)
       for (int64_t block = 0; block < 2; ++block)
-        rows += to_json(Value::Table{{"step", step}, {"name", "layers." + std::to_string(block) + ".mlp.up.weight"}, {"block", block},
-                                     {"shape", Value::Array{8, 8}}, {"weight", summary(3)}, {"update", summary(1)},
-                                     {"alpha", Value::Table{{"alpha", 3.5}, {"distance", 0.05}, {"enough", block == 0}}},
-                                     {"alpha_shuffled", Value::Table{{"alpha", 7.5}}}}) + "\n";
+        rows +=
+            to_json(Value::Table{{"step", step},
+                                 {"name", "layers." + std::to_string(block) + ".mlp.up.weight"},
+                                 {"block", block},
+                                 {"shape", Value::Array{8, 8}},
+                                 {"weight", summary(3)},
+                                 {"update", summary(1)},
+                                 {"alpha", Value::Table{{"alpha", 3.5}, {"distance", 0.05}, {"enough", block == 0}}},
+                                 {"alpha_shuffled", Value::Table{{"alpha", 7.5}}}}) +
+            "\n";
     write(run / "spectra.jsonl", rows);
   }
 
   /// Two optimizers, two rates, `losses` per final seed; the same code that a real campaign uses makes results.json.
-  void write_campaign(const std::vector<double>& a, const std::vector<double>& b, const std::string& name_b = "muon", const std::string& sample = "text") {
+  void write_campaign(const std::vector<double>& a, const std::vector<double>& b, const std::string& name_b = "muon",
+                      const std::string& sample = "text") {
     CampaignConfig c;
     c.name = "study";
     c.directory = folder_.string();
@@ -75,7 +111,8 @@ class ReportTest : public ::testing::Test {
       competitor.grid["optimizer.matrix.lr"] = Value::Array{1e-3, 3e-3, 1e-2};
       CompetitorOutcome o{.competitor = competitor, .points = expand_grid(competitor.grid), .best = 1};
       for (size_t p = 0; p < 3; ++p) {
-        RunOutcome r{.plan = plan_run(c, competitor, o.points[p], 1, Phase::tune), .status = p == 2 ? "diverged" : "ok"};
+        RunOutcome r{.plan = plan_run(c, competitor, o.points[p], 1, Phase::tune),
+                     .status = p == 2 ? "diverged" : "ok"};
         r.validation = p == 2 ? NAN : 2.0 - 0.1 * static_cast<double>(p);
         o.tuning.push_back({r});
       }
@@ -89,9 +126,7 @@ class ReportTest : public ::testing::Test {
     write(folder_ / "results.json", to_json(make_results(c, outcomes)));
   }
 
-  std::string html() {
-    return read_file(write_report({folder_}).html);
-  }
+  std::string html() { return read_file(write_report({folder_}).html); }
 
   fs::path folder_;
 };
@@ -105,7 +140,8 @@ size_t count(const std::string& text, const std::string& what) {
 TEST_F(ReportTest, EveryFigureHasTitleDescriptionCaptionAndItsNumbers) {
   write_campaign({1.50, 1.52, 1.51}, {1.40, 1.41, 1.42});
   const std::string page = html();
-  for (const char* id : {"loss-steps", "loss-time", "differences", "tuning-0", "spectra-weight", "spectra-update", "alpha", "time", "memory"})
+  for (const char* id : {"loss-steps", "loss-time", "differences", "tuning-0", "spectra-weight", "spectra-update",
+                         "alpha", "time", "memory"})
     EXPECT_EQ(count(page, "<figure id=\"" + std::string(id) + "\""), 1u) << id;
   EXPECT_EQ(count(page, "<figure "), count(page, "<figcaption>"));
   EXPECT_EQ(count(page, "<figure "), count(page, "href=\"data:text/csv"));
@@ -118,7 +154,8 @@ TEST_F(ReportTest, EveryFigureHasTitleDescriptionCaptionAndItsNumbers) {
 TEST_F(ReportTest, StandsAlone) {
   write_campaign({1.50, 1.52}, {1.40, 1.41});
   const std::string page = html();
-  for (const char* outside : {"http:", "https:", "<script", "<link", "<img", "@import", "url("}) EXPECT_EQ(page.find(outside), std::string::npos) << outside;
+  for (const char* outside : {"http:", "https:", "<script", "<link", "<img", "@import", "url("})
+    EXPECT_EQ(page.find(outside), std::string::npos) << outside;
   EXPECT_NE(page.find("prefers-color-scheme: dark"), std::string::npos);
   EXPECT_NE(page.find("width=device-width"), std::string::npos);
 }
@@ -131,7 +168,8 @@ TEST_F(ReportTest, VerdictComesFirstAndNamesTheDifference) {
   EXPECT_LT(verdict, page.find("<figure"));
   EXPECT_LT(verdict, page.find("<table"));
   EXPECT_EQ(count(page, "class=\"decided\""), 1u);
-  EXPECT_LT(page.find("<td><span class=\"swatch c1\"></span>muon"), page.find("<td><span class=\"swatch c0\"></span>adamw"));  // best first
+  EXPECT_LT(page.find("<td><span class=\"swatch c1\"></span>muon"),
+            page.find("<td><span class=\"swatch c0\"></span>adamw"));  // best first
 }
 
 TEST_F(ReportTest, NoWinnerWhileTheIntervalContainsZero) {

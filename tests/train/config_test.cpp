@@ -21,7 +21,8 @@ std::vector<std::string> leaves(const Value& table, const std::string& prefix = 
   std::vector<std::string> names;
   for (const auto& [key, value] : table.as_table()) {
     if (!value.is_table()) names.push_back(prefix + key);
-    else for (std::string& name : leaves(value, prefix + key + ".")) names.push_back(std::move(name));
+    else
+      for (std::string& name : leaves(value, prefix + key + ".")) names.push_back(std::move(name));
   }
   return names;
 }
@@ -30,10 +31,10 @@ std::vector<std::string> leaves(const Value& table, const std::string& prefix = 
 RunConfig with_other(const std::string& name) {
   Value all = write_fields(RunConfig{});
   const Value before = *find_path(all, name);
-  Value other = before.is_bool()      ? Value(!before.as_bool())
-                : before.is_integer() ? Value(before.as_integer() + 1)
-                : before.is_real()    ? Value(before.as_real() + 0.125)
-                : before.is_null()    ? Value(Value::Array{Value::Table{{"match", "any"}}})
+  Value other = before.is_bool()              ? Value(!before.as_bool())
+                : before.is_integer()         ? Value(before.as_integer() + 1)
+                : before.is_real()            ? Value(before.as_real() + 0.125)
+                : before.is_null()            ? Value(Value::Array{Value::Table{{"match", "any"}}})
                 : name == "schedule.kind"     ? Value("wsd")
                 : name == "train.dtype"       ? Value("bfloat16")
                 : name == "optimizer.compute" ? Value("float64")
@@ -171,8 +172,9 @@ TEST(RunConfig, WhatIsWrongIsNamedWithItsPlace) {
 }
 
 TEST(RunConfig, EdgesOfTheRangesAreInside) {
-  config_of("train = { clip = 0, eval_every = 0, sample_length = 0, accumulate = 1 }\n"
-            "schedule = { warmup = 400, final_factor = 0, decay_share = 1 }\nspectra.every = 0\n");
+  config_of(
+      "train = { clip = 0, eval_every = 0, sample_length = 0, accumulate = 1 }\n"
+      "schedule = { warmup = 400, final_factor = 0, decay_share = 1 }\nspectra.every = 0\n");
 }
 
 TEST(RunConfig, AValueMadeInCodeIsNamedByItsKey) {

@@ -4,9 +4,9 @@
 #include <schatten/engine/optimizer.h>
 #include <schatten/train/trainer.h>
 #include <support/threads.h>
+#include <torch/nn/utils/clip_grad.h>
 
 #include <cmath>
-#include <torch/nn/utils/clip_grad.h>
 
 namespace schatten {
 namespace {

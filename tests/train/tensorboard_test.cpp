@@ -63,12 +63,17 @@ TEST(Events, AFrameIsLengthChecksumDataChecksum) {
 
 TEST(Events, TheVersionComesWithItsTime) {
   // wall_time = 1 (double, field 1) = 1.0; file_version (text, field 3).
-  EXPECT_EQ(version_event(1.0), std::string("\x09\0\0\0\0\0\0\xF0\x3F\x1A\x0D" "brain.Event:2", 24));
+  EXPECT_EQ(version_event(1.0), std::string("\x09\0\0\0\0\0\0\xF0\x3F\x1A\x0D"
+                                            "brain.Event:2",
+                                            24));
 }
 
 TEST(Events, AScalarHoldsTimeStepTagAndValue) {
   // wall_time; step (varint, field 2) = 300; summary (5) { value (1) { tag (1) "a", simple_value (2, float) 0.5 } }
-  const std::string expected("\x09\0\0\0\0\0\0\xF0\x3F\x10\xAC\x02\x2A\x0A\x0A\x08\x0A\x01" "a\x15\0\0\0\x3F", 24);
+  const std::string expected(
+      "\x09\0\0\0\0\0\0\xF0\x3F\x10\xAC\x02\x2A\x0A\x0A\x08\x0A\x01"
+      "a\x15\0\0\0\x3F",
+      24);
   EXPECT_EQ(scalar_event("a", 300, 0.5f, 1.0), expected);
 }
 
