@@ -310,8 +310,8 @@ def lint() -> None:
     must("lint", [str(python), str(ROOT / "tools" / "check_style")], "`make format` repairs what clang-format finds.")
     pip(python, ["-r", str(ROOT / "tools" / "requirements-lint.txt")], "clang-tidy")
     commands = json.loads((BUILD / "compile_commands.json").read_text())
-    for entry in commands:  # clang cannot read g++'s precompiled header, and wants ivalue.h before the rest of ATen
-        plain = re.sub(r"-Winvalid-pch|-include \S*cmake_pch\.hxx", "", entry["command"])
+    for entry in commands:  # clang reads no precompiled header of g++'s, has no omp.h, and wants ivalue.h first
+        plain = re.sub(r"-fopenmp|-Winvalid-pch|-include \S*cmake_pch\.hxx", "", entry["command"])
         entry["command"] = plain + " -include ATen/core/ivalue.h -Wno-unknown-warning-option"
     folder = BUILD / "lint"
     folder.mkdir(exist_ok=True)

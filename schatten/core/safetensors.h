@@ -16,7 +16,7 @@ struct TensorFile {
   std::string origin{};  // the file that it was read from; empty when made in code
 
   /// `origin`, or `otherwise`: who an error is about.
-  std::string who(std::string otherwise) const { return origin.empty() ? std::move(otherwise) : origin; }
+  std::string who(const std::string& otherwise) const { return origin.empty() ? otherwise : origin; }
   const Tensor* find(const std::string& name) const;
   /// Throws an Error that names the nearest tensor when absent.
   const Tensor& at(const std::string& name) const;

@@ -170,7 +170,8 @@ Value read_setting(std::string_view text) {
   try {
     Value read = parse_toml("value = " + std::string(text));
     if (read.as_table().size() == 1) return std::move(read.as_table().front().second);
-  } catch (const UsageError&) {  // no TOML: bare words need no quotes on a command line
+  } catch (const UsageError&) {
+    return Value(text);  // no TOML: bare words need no quotes on a command line
   }
   return Value(text);
 }

@@ -156,7 +156,7 @@ int64_t Value::integer_or(std::string_view key, int64_t fallback) const {
   const Value* value = find(key);
   return value != nullptr && value->is_integer() ? value->as_integer() : fallback;
 }
-std::string Value::string_or(std::string_view key, std::string fallback) const {
+std::string Value::string_or(std::string_view key, const std::string& fallback) const {
   const Value* value = find(key);
   return value != nullptr && value->is_string() ? value->as_string() : fallback;
 }

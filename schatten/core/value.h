@@ -69,7 +69,7 @@ class Value {
   /// Convenience for readers of records: the number/string there, or the fallback.
   double real_or(std::string_view key, double fallback) const;
   int64_t integer_or(std::string_view key, int64_t fallback) const;
-  std::string string_or(std::string_view key, std::string fallback) const;
+  std::string string_or(std::string_view key, const std::string& fallback) const;
 
   /// By content: the order of keys in tables and the origins do not matter.
   bool operator==(const Value& other) const;

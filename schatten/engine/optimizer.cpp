@@ -232,6 +232,14 @@ std::string Optimizer::routing_table() const {
   return text;
 }
 
+std::vector<std::string> Optimizer::noticed() const {
+  std::vector<std::string> lines;
+  for (const Route& route : impl_->routes)
+    if (const std::string text = route.recipe.direction.noticed(); !text.empty())
+      lines.push_back(route.recipe.name + ": " + text);
+  return lines;
+}
+
 int64_t Optimizer::state_bytes() const {
   int64_t bytes = 0;
   impl_->each_state([&](const std::string&, const Tensor& t) { bytes += static_cast<int64_t>(t.nbytes()); });

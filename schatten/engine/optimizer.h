@@ -72,6 +72,8 @@ class Optimizer {
   /// The table as printed once at the start of a run.
   std::string routing_table() const;
   int64_t state_bytes() const;
+  /// One line per route whose stages could not go the usual way: which, and how often (Stage::noticed).
+  std::vector<std::string> noticed() const;
 
   /// `<parameter>/<stage>/<slot>` and `<parameter>/step`; the recipes stand in the metadata.
   TensorFile state() const;

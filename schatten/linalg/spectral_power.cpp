@@ -69,7 +69,10 @@ Tensor power_by_rational(const Tensor& x, const RationalPower& rational, Rationa
   const Tensor y = wide(x) / scale;
   Tensor gram = at::mm(y, y.mT());
   const double largest = largest_eigenvalue(gram);
-  if (!(largest > 0)) return power_by_eigh(x, rational.power);
+  if (!(largest > 0)) {
+    if (report) ++report->eigh_fallbacks;
+    return power_by_eigh(x, rational.power);
+  }
   gram.div_(largest);
   Tensor q = at::zeros_like(gram);
   q.diagonal().fill_(rational.constant);

@@ -4,8 +4,8 @@ namespace schatten {
 
 namespace {
 template <class Options>
-Recipe adam_named(std::string name, const Options& o) {
-  return {.name = std::move(name),
+Recipe adam_named(const std::string& name, const Options& o) {
+  return {.name = name,
           .direction = scale_by_adam({.beta1 = o.beta1, .beta2 = o.beta2, .eps = o.eps, .form = o.form}),
           .decay = make_decay(o.decay, o.weight_decay)};
 }

@@ -39,6 +39,7 @@ struct ExactPolarModel {
 struct SpectralPowerModel {
   SpectralPower options;
   RationalPower rational;  // fitted once, when a method may need it
+  std::shared_ptr<RationalReport> report = std::make_shared<RationalReport>();
 
   std::string name() const { return "spectral_power"; }
   Traits traits() const { return {.locality = Locality::matrix}; }
@@ -58,8 +59,14 @@ struct SpectralPowerModel {
     switch (method(x.scalar_type())) {
       case PowerMethod::svd: return spectral_power_svd(x, options.power);
       case PowerMethod::eigh: return spectral_power_eigh(x, options.power);
-      default: return spectral_power_rational(x, rational);
+      default: return spectral_power_rational(x, rational, report.get());
     }
+  }
+  std::string noticed() const {
+    const int64_t raises = report->shift_raises, fallbacks = report->eigh_fallbacks;
+    if (raises + fallbacks == 0) return "";
+    return std::to_string(raises) + " times a shift raised until Cholesky went through, " + std::to_string(fallbacks) +
+           " times eigenvalues instead";
   }
   std::string decided(at::ScalarType input) const {
     char head[32], bound[96];

@@ -39,9 +39,17 @@ struct Chain {
     return Value::Table{{"chain", std::move(list)}};
   }
   std::string decided(at::ScalarType dtype) const {
+    return joined([dtype](const Stage& s) { return s.decided(dtype); });
+  }
+  std::string noticed() const {
+    return joined([](const Stage& s) { return s.noticed(); });
+  }
+
+  template <class Say>
+  std::string joined(Say say) const {
     std::string all;
     for (const Stage& s : stages)
-      if (const std::string one = s.decided(dtype); !one.empty()) all += (all.empty() ? "" : ", ") + one;
+      if (const std::string one = say(s); !one.empty()) all += (all.empty() ? "" : ", ") + one;
     return all;
   }
 };
@@ -64,6 +72,7 @@ struct Named {
     return table;
   }
   std::string decided(at::ScalarType dtype) const { return inner.decided(dtype); }
+  std::string noticed() const { return inner.noticed(); }
 };
 
 struct Identity {

@@ -108,6 +108,9 @@ class Stage {
   /// What this machine and dtype make of options that leave a choice ("Newton-Schulz, 5 steps in bfloat16"); "" when
   /// there is none. A model says so by a member decided(dtype).
   std::string decided(at::ScalarType dtype) const { return self_->decided(dtype); }
+  /// What could not go the usual way so far ("2 eigenvalue fallbacks"); "" when nothing. A model counts it in a shared
+  /// tally, which no result depends on, and says so by a member noticed().
+  std::string noticed() const { return self_->noticed(); }
 
  private:
   struct Concept {
@@ -118,6 +121,7 @@ class Stage {
     virtual Tensor apply(const Tensor&, State&, const Step&) const = 0;
     virtual Value to_value() const = 0;
     virtual std::string decided(at::ScalarType) const = 0;
+    virtual std::string noticed() const = 0;
   };
   template <class M>
   struct Holder final : Concept {
@@ -129,6 +133,10 @@ class Stage {
     Value to_value() const override { return model.to_value(); }
     std::string decided(at::ScalarType dtype) const override {
       if constexpr (requires { model.decided(dtype); }) return model.decided(dtype);
+      else return "";
+    }
+    std::string noticed() const override {
+      if constexpr (requires { model.noticed(); }) return model.noticed();
       else return "";
     }
     M model;

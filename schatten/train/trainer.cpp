@@ -483,6 +483,12 @@ TrainResult Run::finish(const std::string& status) {
                            {"shares", shares},
                            {"peak_bytes", peak_memory_bytes()},
                            {"skipped", progress_.skipped}};
+  const std::vector<std::string> noticed = optimizer_->noticed();
+  if (!noticed.empty()) end["noticed"] = Value::array();
+  for (const std::string& line : noticed) {
+    end["noticed"].push_back(line);
+    reporter_.on_message("note: " + line);
+  }
   if (status == "diverged") end["layer"] = bad_layer_.empty() ? "none: loss far above guessing" : bad_layer_;
   files_->record(end, reporter_);
   files_->flush();

@@ -15,7 +15,7 @@ import pytest
 from conftest import CLI, records
 from safetensors import safe_open
 
-WALL = {"t", "seconds", "cpu_seconds", "tokens_per_second", "tokens_per_second_with_eval", "shares", "peak_bytes"}
+WALL = {"t", "seconds", "cpu_seconds", "tokens_per_second", "tokens_per_second_with_eval", "shares", "peak_bytes", "noticed"}
 
 
 def comparable(run_dir: pathlib.Path, name: str = "metrics.jsonl") -> list[dict[str, object]]:

@@ -345,6 +345,24 @@ TEST(StateFile, OutlivesAMove) {
   EXPECT_EQ(second.state().at("w/step").item<int64_t>(), 2);
 }
 
+// --- fallbacks are counted and said ---
+
+TEST(Noticed, ARaisedShiftIsSaidAndAnOrdinaryStepIsSilent) {
+  const std::vector<Parameter> all{parameter("w", {256, 320}, 0)};
+  Optimizer usual(all, {{"any", htmuon({.method = PowerMethod::rational}), 0.1}});
+  Optimizer sharp(all, {{"any", htmuon({.method = PowerMethod::rational, .interval = 1e-5}), 0.1}});
+  const Tensor basis = std::get<0>(at::linalg_qr(Rng(3).normal({320, 128}, at::kDouble)));
+  const Tensor rows = std::get<0>(at::linalg_qr(Rng(4).normal({256, 128}, at::kDouble)));
+  all[0].tensor.mutable_grad() = at::mm(rows, basis.mT()).to(at::kFloat);  // half of the singular values are zero
+  usual.step();
+  EXPECT_TRUE(usual.noticed().empty());
+  sharp.step();
+  ASSERT_EQ(sharp.noticed().size(), 1u);
+  EXPECT_TRUE(contains(sharp.noticed()[0], "htmuon: ")) << sharp.noticed()[0];
+  EXPECT_TRUE(contains(sharp.noticed()[0], "a shift raised")) << sharp.noticed()[0];
+  EXPECT_TRUE(all[0].tensor.isfinite().all().item<bool>());
+}
+
 // --- a stage that throws ---
 
 struct Fuse {
