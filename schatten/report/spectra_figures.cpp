@@ -45,7 +45,7 @@ std::string representative(const Run& run) {
 std::vector<int64_t> three_moments(const Run& run) {
   std::set<int64_t> steps;
   for (const Value& r : run.spectra) steps.insert(r.integer_or("step", 0));
-  const std::vector<int64_t> all(steps.begin(), steps.end());
+  std::vector<int64_t> all(steps.begin(), steps.end());
   if (all.size() <= 3) return all;
   return {all.front(), all[all.size() / 2], all.back()};
 }

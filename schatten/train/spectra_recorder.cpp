@@ -8,7 +8,7 @@
 namespace schatten {
 
 SpectraRecorder::SpectraRecorder(const Optimizer& optimizer, const std::vector<Parameter>& parameters,
-                                 std::string pattern, uint64_t seed)
+                                 const std::string& pattern, uint64_t seed)
     : optimizer_(optimizer), seed_(seed) {
   for (const Parameter& p : parameters)
     if (p.info.role == Role::hidden_matrix && matches_glob(pattern, p.info.name)) matrices_.push_back(p);

@@ -12,7 +12,7 @@ namespace schatten {
 /// Fed with the updates of one step through `watch`; `records` then makes one record per matrix.
 class SpectraRecorder {
  public:
-  SpectraRecorder(const Optimizer& optimizer, const std::vector<Parameter>& parameters, std::string pattern,
+  SpectraRecorder(const Optimizer& optimizer, const std::vector<Parameter>& parameters, const std::string& pattern,
                   uint64_t seed);
   void watch(const UpdateView& view);
   /// Computed as parallel tasks, one matrix each; the updates seen are forgotten afterwards.
