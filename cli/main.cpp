@@ -19,7 +19,7 @@ void on_interrupt(int signal) {
 }
 
 /// libgomp reads its settings when it is loaded, so they are set for a second start of this program. By default its
-/// threads spin for milliseconds at every barrier, which costs up to forty times the run as soon as anything else wants
+/// threads spin for milliseconds at every barrier, which costs ten times the run and more as soon as anything else wants
 /// a core; 5000 turns are as fast on a quiet machine.
 void start_again_with_patient_threads(char** argv) {
   if (std::getenv("OMP_WAIT_POLICY") || std::getenv("GOMP_SPINCOUNT")) return;
