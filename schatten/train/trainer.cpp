@@ -6,6 +6,7 @@
 #include <schatten/data/loader.h>
 #include <schatten/train/checkpoint.h>
 #include <schatten/train/environment.h>
+#include <schatten/train/progress_impl.h>
 #include <schatten/train/run_files.h>
 #include <schatten/train/spectra_recorder.h>
 #include <schatten/train/trainer.h>
@@ -13,7 +14,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <limits>
 #include <map>
 #include <optional>
 
@@ -23,66 +23,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-constexpr double kEmaDecay = 0.9;
 constexpr int64_t kSkipsThatEnd = 3;
-
-/// Wall seconds spent in each part of a step.
-struct Stopwatch {
-  enum Part { forward, backward, optimizer, data, spectra, other, parts };
-  std::array<double, parts> seconds{};
-  Clock::time_point last = Clock::now();
-
-  void start() { last = Clock::now(); }
-  void stop(Part part) {
-    const auto now = Clock::now();
-    seconds[part] += std::chrono::duration<double>(now - last).count();
-    last = now;
-  }
-  double total() const {
-    double sum = 0;
-    for (const double s : seconds) sum += s;
-    return sum;
-  }
-};
-
-/// What a run knows of its past: saved with every checkpoint, so that a resumed run goes on as if never stopped.
-struct Progress {
-  int64_t step = 0;
-  double loss_ema = 0;  // biased: divided by 1 - decay^n when shown
-  int64_t ema_steps = 0;
-  double loss_sum = 0;  // since the last record
-  int64_t loss_count = 0;
-  double best_validation = std::numeric_limits<double>::infinity(), validation = kNaN, validation_bpb = kNaN;
-  int64_t skipped = 0, skips_in_a_row = 0;
-  double seconds = 0, cpu_seconds = 0, eval_seconds = 0;
-
-  void fields(auto&& visit) {
-    visit("step", step, "");
-    visit("loss_ema", loss_ema, "");
-    visit("ema_steps", ema_steps, "");
-    visit("loss_sum", loss_sum, "");
-    visit("loss_count", loss_count, "");
-    visit("best_validation", best_validation, "");
-    visit("validation", validation, "");
-    visit("validation_bpb", validation_bpb, "");
-    visit("skipped", skipped, "");
-    visit("skips_in_a_row", skips_in_a_row, "");
-    visit("seconds", seconds, "");
-    visit("cpu_seconds", cpu_seconds, "");
-    visit("eval_seconds", eval_seconds, "");
-  }
-  double shown_ema() const {
-    return ema_steps == 0 ? kNaN : loss_ema / (1 - std::pow(kEmaDecay, static_cast<double>(ema_steps)));
-  }
-  void saw_loss(double loss) {
-    loss_ema = kEmaDecay * loss_ema + (1 - kEmaDecay) * loss;
-    ++ema_steps;
-    loss_sum += loss;
-    ++loss_count;
-  }
-};
 
 class Run {
  public:
