@@ -13,14 +13,6 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-std::string signed_loss(double v) { return (v >= 0 ? "+" : "") + format_loss(v); }
-
-std::string three_decimals(double v) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.3f", v);
-  return std::isfinite(v) ? text : "-";
-}
-
 std::string two_figures(double v) {
   char text[32];
   std::snprintf(text, sizeof text, "%.2g", v);
@@ -120,9 +112,10 @@ std::string sentence(const std::string& a, const std::string& b, const Differenc
   const std::string pairs = std::to_string(d.n) + " paired seeds";
   if (d.n < 2) return a + " and " + b + " cannot be compared: " + std::to_string(d.n) + " pairs of finished runs.";
   if (!d.decided())
-    return "No difference between " + a + " and " + b + " can be claimed: " + signed_loss(d.mean) +
-           " nats per token, 95 % interval [" + signed_loss(d.low) + ", " + signed_loss(d.high) + "] contains zero (" +
-           pairs + "). Differences of " + format_loss(d.detectable) + " or more would have been seen.";
+    return "No difference between " + a + " and " + b + " can be claimed: " + format_signed_loss(d.mean) +
+           " nats per token, 95 % interval [" + format_signed_loss(d.low) + ", " + format_signed_loss(d.high) +
+           "] contains zero (" + pairs + "). Differences of " + format_loss(d.detectable) +
+           " or more would have been seen.";
   const bool ahead = d.mean < 0;
   return a + " is " + (ahead ? "ahead of " : "behind ") + b + " by " + format_loss(std::abs(d.mean)) +
          " nats per token on test (95 % interval " + format_loss(std::min(std::abs(d.low), std::abs(d.high))) + " to " +
@@ -338,8 +331,8 @@ std::vector<std::string> table_row(const Value& results, const Value& o) {
   if (const Value* c = comparison_of(results, name)) {
     const auto& range = c->at("interval").as_array();
     const auto real = [](const Value& v) { return v.is_number() ? v.as_real() : NAN; };
-    against = signed_loss(c->real_or("difference", NAN)) + " [" + signed_loss(real(range[0])) + ", " +
-              signed_loss(real(range[1])) + "]";
+    against = format_signed_loss(c->real_or("difference", NAN)) + " [" + format_signed_loss(real(range[0])) + ", " +
+              format_signed_loss(real(range[1])) + "]";
   }
   const double steps = final->real_or("steps_to_target", NAN);
   return {name,
@@ -357,7 +350,7 @@ std::vector<std::string> table_row(const Value& results, const Value& o) {
 std::string format_results(const Value& results, int width) {
   std::vector<std::vector<std::string>> rows{{"optimizer", "rate", "test loss", "n",
                                               "against " + results.at("baseline").as_string() + " (paired, 95 %)",
-                                              "steps to " + three_decimals(results.real_or("target", NAN)),
+                                              "steps to " + format_target(results.real_or("target", NAN)),
                                               results.at("concurrent").as_bool() ? "cpu s/step" : "s/step", "state"}};
   for (const Value* o : best_first(results)) rows.push_back(table_row(results, *o));
   std::vector<size_t> widths(rows[0].size(), 0);

@@ -15,18 +15,11 @@ namespace {
 using Row = std::vector<std::string>;
 
 double real(const Value& v) { return v.is_number() ? v.as_real() : NAN; }
-std::string signed_loss(double v) { return (v >= 0 ? "+" : "") + format_loss(v); }
 std::string three_figures(double v, const std::string& unit = "") {
   if (!std::isfinite(v)) return "-";
   char text[32];
   std::snprintf(text, sizeof text, "%.3g", v);
   return text + unit;
-}
-
-std::string three_decimals(double v) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.3f", v);
-  return std::isfinite(v) ? text : "-";
 }
 
 // ---- what is said, the same in HTML and Markdown -----------------------------------------------
@@ -89,7 +82,7 @@ Summary claims_summary(const Study& s) {
   const Value& r = s.results;
   const std::string baseline = r.at("baseline").as_string(), cpu = s.concurrent() ? "CPU s/step" : "s/step";
   Summary out{.head = {"optimizer", "test loss", "n", "95 % interval", "against " + baseline + " (paired)",
-                       "steps to " + three_decimals(r.real_or("target", NAN)), cpu, "state", "tuned"}};
+                       "steps to " + format_target(r.real_or("target", NAN)), cpu, "state", "tuned"}};
   std::vector<std::pair<double, std::pair<size_t, Row>>> keyed;
   for (size_t i = 0; i < r.at("optimizers").as_array().size(); ++i) {
     const Value& o = r.at("optimizers").as_array()[i];
@@ -102,8 +95,8 @@ Summary claims_summary(const Study& s) {
     for (const Value& c : r.at("comparisons").as_array())
       if (c.at("optimizer").as_string() == o.at("name").as_string()) {
         const auto& interval = c.at("interval").as_array();
-        against = signed_loss(c.real_or("difference", NAN)) + " [" + signed_loss(real(interval[0])) + ", " +
-                  signed_loss(real(interval[1])) + "]";
+        against = format_signed_loss(c.real_or("difference", NAN)) + " [" + format_signed_loss(real(interval[0])) +
+                  ", " + format_signed_loss(real(interval[1])) + "]";
       }
     const auto& interval = final->at("interval").as_array();
     const double steps = final->real_or("steps_to_target", NAN);

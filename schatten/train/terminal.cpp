@@ -40,6 +40,8 @@ std::string short_exponent(std::string text) {
 }  // namespace
 
 std::string format_loss(double v) { return std::isfinite(v) ? printed("%.4f", v) : "-"; }
+std::string format_signed_loss(double v) { return (v >= 0 ? "+" : "") + format_loss(v); }
+std::string format_target(double v) { return std::isfinite(v) ? printed("%.3f", v) : "-"; }
 std::string format_rate(double v) { return std::isfinite(v) ? short_exponent(printed("%.2e", v)) : "-"; }
 std::string format_short(double v) {
   if (!std::isfinite(v)) return "-";

@@ -13,6 +13,8 @@ int terminal_width(std::FILE* stream);  // 60 .. 200; 100 when piped
 bool colours(std::FILE* stream);        // a terminal, and NO_COLOR unset
 
 std::string format_loss(double v);                        // "1.4312", "-" when not finite
+std::string format_signed_loss(double v);                 // "+0.0062"
+std::string format_target(double v);                      // "2.180": a loss that is a mark, not a measurement
 std::string format_rate(double v);                        // "2.00e-2"
 std::string format_short(double v);                       // "0.31", "1.2e-3"
 std::string format_throughput(double tokens_per_second);  // "11.4 k tok/s"
