@@ -5,18 +5,11 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 namespace schatten {
 
 namespace {
-
-std::vector<double> descending_singular_values(const Tensor& matrix) {
-  const Tensor m = matrix.detach().to(matrix.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
-  if (m.numel() == 0 || !m.isfinite().all().item<bool>()) return {};
-  const Tensor s = at::linalg_svdvals(m).to(at::kDouble).contiguous();
-  const double* values = s.data_ptr<double>();
-  return {values, values + s.numel()};
-}
 
 /// Minus the least-squares slope of ln sigma_k on ln k for k = 1 .. r/2.
 double log_log_slope(const std::vector<double>& s) {
@@ -42,7 +35,7 @@ double effective_rank(const std::vector<double>& s, double sum) {
 
 SpectralSummary summarize_spectrum(const Tensor& matrix) {
   SpectralSummary out{.rows = matrix.size(0), .cols = matrix.size(1)};
-  out.singular_values = descending_singular_values(matrix);
+  out.singular_values = singular_values(matrix);
   const auto& s = out.singular_values;
   if (s.empty()) {
     out.frobenius_norm = out.rms = out.sigma_max = out.sigma_median = out.sigma_min = out.stable_rank =
@@ -67,26 +60,7 @@ SpectralSummary summarize_spectrum(const Tensor& matrix) {
 PowerLawFit fit_power_law_hill(const std::vector<double>& singular_values, int64_t minimum) {
   std::vector<double> lambda;
   for (const double v : singular_values) lambda.push_back(v * v);
-  std::sort(lambda.begin(), lambda.end());
-  const size_t count = lambda.size(), first = count / 2;
-  PowerLawFit fit{.alpha = std::numeric_limits<double>::quiet_NaN(),
-                  .distance = std::numeric_limits<double>::quiet_NaN(),
-                  .eigenvalues = static_cast<int64_t>(count)};
-  if (count == 0 || static_cast<int64_t>(count) < minimum || !(lambda[first] > 0)) return fit;
-  const auto n = static_cast<double>(count - first);
-  double logs = 0;
-  for (size_t j = first; j < count; ++j) logs += std::log(lambda[j] / lambda[first]);
-  if (!(logs > 0)) return fit;
-  fit.enough = true;
-  fit.tail = static_cast<int64_t>(count - first);
-  fit.x_min = lambda[first];
-  fit.alpha = 1 + n / logs;
-  fit.distance = 0;
-  for (size_t j = first; j < count; ++j) {
-    const double modelled = 1 - std::pow(lambda[j] / fit.x_min, 1 - fit.alpha);
-    fit.distance = std::max(fit.distance, std::abs(modelled - static_cast<double>(j - first) / n));
-  }
-  return fit;
+  return fit_power_law(std::move(lambda), {.minimum = minimum});
 }
 
 PowerLawFit fit_power_law_shuffled(const Tensor& matrix, uint64_t seed, int64_t minimum) {
@@ -95,7 +69,7 @@ PowerLawFit fit_power_law_shuffled(const Tensor& matrix, uint64_t seed, int64_t 
   const Rng rng = Rng(seed).of("shuffle");
   for (int64_t i = shuffled.numel() - 1; i > 0; --i)
     std::swap(entries[i], entries[rng.below(i + 1, static_cast<uint64_t>(i))]);
-  return fit_power_law_hill(descending_singular_values(shuffled), minimum);
+  return fit_power_law_hill(singular_values(shuffled), minimum);
 }
 
 Value to_value(const SpectralSummary& s, int points) {

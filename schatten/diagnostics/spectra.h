@@ -2,6 +2,7 @@
 #pragma once
 #include <schatten/core/tensor.h>
 #include <schatten/core/value.h>
+#include <schatten/linalg/power_law.h>
 
 #include <cstdint>
 #include <vector>
@@ -22,14 +23,7 @@ struct SpectralSummary {
 SpectralSummary summarize_spectrum(const Tensor& matrix);
 
 /// Hill estimate of the power-law exponent of the eigenvalue density, at x_min = lambda_(N/2)
-/// (TempBalance / AlphaDecay form): alpha = 1 + n / sum ln(lambda_j / x_min).
-struct PowerLawFit {
-  double alpha = 0;     // NaN when there are fewer than `minimum` eigenvalues
-  double distance = 0;  // Kolmogorov-Smirnov distance D of the fit
-  double x_min = 0;
-  int64_t tail = 0, eigenvalues = 0;
-  bool enough = false;
-};
+/// (TempBalance / AlphaDecay form): fit_power_law on the squares.
 PowerLawFit fit_power_law_hill(const std::vector<double>& singular_values, int64_t minimum = 50);
 
 /// The same fit on an entry-shuffled copy (seeded): what a matrix of these entries without structure would give.

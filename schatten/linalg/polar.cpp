@@ -1,54 +1,97 @@
 #include <ATen/ATen.h>
-#include <schatten/core/error.h>
-#include <schatten/core/value.h>
 #include <schatten/linalg/polar.h>
+
+#include <algorithm>
 
 namespace schatten {
 
-double PolynomialSchedule::operator()(double s) const {
-  for (const auto& [a, b, c] : coefficients) {
-    const double q = s * s;
-    s *= a + q * (b + q * c);
-  }
-  return s;
-}
-
-PolynomialSchedule polynomial_schedule(std::string_view name, int steps) {
-  const auto repeated = [&](std::array<double, 3> abc, int published) {
-    return std::vector<std::array<double, 3>>(static_cast<size_t>(steps > 0 ? steps : published), abc);
-  };
-  if (name == "quintic")
-    return {
-        "quintic", repeated({3.4445, -4.7750, 2.0315}, 5), 1.0, {0.68, 1.14}, "Jordan et al. 2024, KellerJordan/Muon"};
-  if (name == "cubic")
-    return {"cubic", repeated({1.5, -0.5, 0}, 15), 1.0, {0.0, 1.0}, "Newton-Schulz; converges from (0, sqrt 3)"};
-  const auto known = polynomial_schedule_names();
-  const std::string near = nearest(name, known);
-  fail_usage({"polynomial schedule", "quintic or cubic", "'" + std::string(name) + "'",
-              near.empty() ? "" : "Did you mean '" + near + "'?"});
-}
-
-std::vector<std::string> polynomial_schedule_names() { return {"quintic", "cubic"}; }
-
 namespace {
 
-// The order of ATen calls is that of the published codes: in bfloat16 each order rounds its own way.
-Tensor quintic_step(const Tensor& x, const std::array<double, 3>& abc, QuinticRounding rounding) {
-  const auto& [a, b, c] = abc;
-  const Tensor gram = at::matmul(x, x.mT());
-  switch (rounding) {
-    case QuinticRounding::scaled_before: return (x * a) + at::matmul((gram * b) + at::matmul(gram * c, gram), x);
-    case QuinticRounding::scaled_after: return (x * a) + at::matmul((gram * b) + (at::matmul(gram, gram) * c), x);
-    case QuinticRounding::fused: break;
-  }
-  if (x.dim() == 2) return at::addmm(x, at::addmm(gram, gram, gram, b, c), x, a, 1);
-  return at::baddbmm(x, at::baddbmm(gram, gram, gram, b, c), x, a, 1);
+using Row = std::array<double, 3>;
+
+/// beta C + alpha A B, rounded once.
+Tensor multiply_add(const Tensor& c, const Tensor& a, const Tensor& b, double beta, double alpha = 1) {
+  return c.dim() == 2 ? at::addmm(c, a, b, beta, alpha) : at::baddbmm(c, a, b, beta, alpha);
 }
 
-Tensor normalized(const Tensor& x, const NewtonSchulzOptions& o) {
-  const Tensor norm = at::linalg_vector_norm(x, 2, at::IntArrayRef({-2, -1}), true) * o.schedule.norm_margin;
+Tensor gram_of(const Tensor& x) { return at::matmul(x, x.mT()); }
+
+/// bA + cA^2. The order of ATen calls is that of the published codes: in bfloat16 each order rounds its own way.
+Tensor quadratic(const Tensor& gram, const Row& abc, QuinticRounding rounding) {
+  const auto& [a, b, c] = abc;
+  if (c == 0) return gram * b;
+  switch (rounding) {
+    case QuinticRounding::scaled_before: return (gram * b) + at::matmul(gram * c, gram);
+    case QuinticRounding::scaled_after: return (gram * b) + (at::matmul(gram, gram) * c);
+    case QuinticRounding::fused: break;
+  }
+  return multiply_add(gram, gram, gram, b, c);
+}
+
+Tensor quintic_step(const Tensor& x, const Tensor& gram, const Row& abc, QuinticRounding rounding) {
+  const Tensor inner = quadratic(gram, abc, rounding);
+  return rounding == QuinticRounding::fused ? multiply_add(x, inner, x, abc[0]) : (x * abc[0]) + at::matmul(inner, x);
+}
+
+Tensor frobenius_norm(const Tensor& x) { return at::linalg_vector_norm(x, 2, at::IntArrayRef({-2, -1}), true); }
+Tensor without_zeros(const Tensor& x) { return x.masked_fill(x == 0, 1); }
+
+/// The first X, and its X X^T where that is known already.
+struct Start {
+  Tensor x, gram;
+};
+
+Start normalized(const Tensor& x, const NewtonSchulzOptions& o) {
+  const Tensor norm = frobenius_norm(x) * o.schedule.norm_margin;
   const Tensor divisor = o.eps_mode == EpsMode::add ? norm + o.eps : norm.clamp_min(o.eps);
-  return x / (o.eps > 0 ? divisor : divisor.masked_fill(divisor == 0, 1));  // zero maps to zero without an eps, too
+  return {x / (o.eps > 0 ? divisor : without_zeros(divisor)), {}};  // zero maps to zero without an eps, too
+}
+
+/// Row i of the result has length at most 1, and so has every singular value: sum_j |A_ij| bounds the eigenvalues.
+Start almost_orthogonal(const Tensor& x, const NewtonSchulzOptions& o) {
+  const Tensor scaled = x / without_zeros(frobenius_norm(x)), gram = gram_of(scaled);
+  const Tensor sums = gram.abs().sum(-1, true).clamp_min(o.eps);  // [.., m, 1]
+  const Tensor s = without_zeros(sums).rsqrt() / o.schedule.norm_margin;
+  return {scaled * s, gram * s * s.mT()};
+}
+
+Tensor textbook(Start start, const NewtonSchulzOptions& o) {
+  Tensor x = std::move(start.x), gram = std::move(start.gram);
+  for (const Row& abc : o.schedule.coefficients) {
+    if (!gram.defined()) gram = gram_of(x);
+    x = quintic_step(x, gram, abc, o.rounding);
+    gram = Tensor();
+  }
+  return x;
+}
+
+/// Z + aI. The identity stays out of Z itself: in half precision it would take the last digits of a.
+Tensor plus_identity(const Tensor& z, double a) {
+  Tensor q = z.clone();
+  q.diagonal(0, -2, -1).add_(a);
+  return q;
+}
+
+Tensor gram_iteration(Start start, const NewtonSchulzOptions& o) {
+  const std::vector<Row>& steps = o.schedule.coefficients;
+  const auto restarts = [&](size_t t) {
+    return t > 0 && std::find(o.restarts.begin(), o.restarts.end(), static_cast<int64_t>(t)) != o.restarts.end();
+  };
+  Tensor x = std::move(start.x), r = start.gram.defined() ? std::move(start.gram) : gram_of(x), q;
+  for (size_t t = 0; t < steps.size(); ++t) {
+    if (restarts(t)) {
+      x = at::matmul(q, x);
+      r = gram_of(x);
+      q = Tensor();
+    }
+    const double a = steps[t][0];
+    const Tensor z = quadratic(r, steps[t], QuinticRounding::fused);
+    q = q.defined() ? multiply_add(q, q, z, a) : plus_identity(z, a);
+    if (t + 1 == steps.size() || restarts(t + 1)) continue;
+    const Tensor rz = multiply_add(r, r, z, a);
+    r = multiply_add(rz, z, rz, a);
+  }
+  return q.defined() ? at::matmul(q, x) : x;
 }
 
 }  // namespace
@@ -56,11 +99,14 @@ Tensor normalized(const Tensor& x, const NewtonSchulzOptions& o) {
 Tensor newton_schulz(const Tensor& x, const NewtonSchulzOptions& options) {
   TORCH_CHECK(x.dim() >= 2, "[newton_schulz] expects [.., m, n], got ", x.sizes(), ". Route vectors to adamw.");
   if (x.numel() == 0) return x.clone();
-  const bool tall = x.size(-2) > x.size(-1);
+  const bool tall = x.size(-2) > x.size(-1), square = x.size(-2) == x.size(-1);
   const auto shape = x.sizes();
   Tensor y = x.dim() > 3 ? x.reshape({-1, x.size(-2), x.size(-1)}) : x;
-  y = normalized(tall ? y.mT() : y, options);
-  for (const auto& abc : options.schedule.coefficients) y = quintic_step(y, abc, options.rounding);
+  if (tall) y = y.mT();
+  Start start =
+      options.schedule.preconditioner == Preconditioner::aol ? almost_orthogonal(y, options) : normalized(y, options);
+  const bool gram = options.iteration == PolarIteration::gram && !square;
+  y = gram ? gram_iteration(std::move(start), options) : textbook(std::move(start), options);
   return (tall ? y.mT() : y).reshape(shape);
 }
 
