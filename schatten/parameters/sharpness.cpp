@@ -1,0 +1,84 @@
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <schatten/parameters/sharpness.h>
+
+#include <cmath>
+#include <utility>
+
+namespace schatten {
+
+namespace {
+
+/// Half types ascend in float32: rho of the whole model is less than their spacing for one entry.
+Tensor working(const Tensor& x) { return x.to(x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat); }
+
+void check(const std::vector<Tensor>& parameters, const std::vector<Tensor>& grads, double rho) {
+  if (!std::isfinite(rho) || rho < 0)
+    fail_usage({"sharpness", "rho finite and >= 0", to_json(Value(rho)), "Published: 0.05, adaptive 2."});
+  if (parameters.size() != grads.size())
+    fail_usage({"sharpness", "one gradient (or none) per parameter, " + std::to_string(parameters.size()),
+                std::to_string(grads.size()), ""});
+  for (size_t i = 0; i < grads.size(); ++i)
+    if (grads[i].defined() && grads[i].sizes() != parameters[i].sizes())
+      fail_usage(
+          {"sharpness", c10::str("a gradient of shape ", parameters[i].sizes()), c10::str(grads[i].sizes()), ""});
+}
+
+/// Per tensor in float64, added in order: the same bits for any number of threads but those of the norm itself.
+double joint_norm(const std::vector<Tensor>& tensors) {
+  double squares = 0;
+  for (const Tensor& t : tensors)
+    if (t.defined()) squares += std::pow(at::linalg_vector_norm(t, 2, {}, false, at::kDouble).item<double>(), 2);
+  return std::sqrt(squares);
+}
+
+std::vector<Tensor> gradients_of(const std::vector<Tensor>& parameters) {
+  std::vector<Tensor> grads;
+  for (const Tensor& p : parameters) grads.push_back(p.grad());
+  return grads;
+}
+
+}  // namespace
+
+std::vector<Tensor> sharpness_ascent(const std::vector<Tensor>& parameters, const std::vector<Tensor>& grads,
+                                     const SharpnessOptions& options) {
+  check(parameters, grads, options.rho);
+  const at::NoGradGuard no_grad;
+  std::vector<Tensor> scaled(grads.size()), steps(grads.size());
+  for (size_t i = 0; i < grads.size(); ++i) {
+    if (!grads[i].defined()) continue;
+    const Tensor g = working(grads[i].detach()), w = working(parameters[i].detach());
+    scaled[i] = options.adaptive ? w.abs().mul_(g) : g;
+    steps[i] = options.adaptive ? w.square().mul_(g) : g;
+  }
+  const double scale = options.rho / (joint_norm(scaled) + 1e-12);
+  for (Tensor& e : steps)
+    if (e.defined()) e = e.mul(scale);
+  return steps;
+}
+
+Perturbation::Perturbation(std::vector<Tensor> parameters, const SharpnessOptions& options)
+    : parameters_(std::move(parameters)) {
+  const at::NoGradGuard no_grad;
+  const auto steps = sharpness_ascent(parameters_, gradients_of(parameters_), options);
+  for (size_t i = 0; i < steps.size(); ++i)
+    copies_.push_back(steps[i].defined() ? parameters_[i].detach().clone() : Tensor());
+  for (size_t i = 0; i < steps.size(); ++i)
+    if (steps[i].defined()) parameters_[i].add_(steps[i]);
+}
+
+void Perturbation::restore() {
+  const at::NoGradGuard no_grad;
+  for (size_t i = 0; i < copies_.size(); ++i)
+    if (copies_[i].defined()) parameters_[i].copy_(copies_[i]);
+  copies_.clear();
+}
+
+Perturbation::~Perturbation() {
+  try {
+    restore();
+  } catch (...) {  // NOLINT: nothing may leave a destructor; a copy of equal shape and type does not throw
+  }
+}
+
+}  // namespace schatten
