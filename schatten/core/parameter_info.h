@@ -13,6 +13,9 @@ enum class Role { hidden_matrix, embedding, head, gain, bias, conv };
 
 std::string_view to_string(Role role);
 
+/// What a matrix is within its block, where that decides how it is split (heads) or clipped (query and key).
+enum class Projection { none, query, key, value, output, fused_qkv };
+
 /// Stated by models; worked out from names and shapes for foreign modules.
 struct ParameterInfo {
   std::string name;
@@ -20,8 +23,11 @@ struct ParameterInfo {
   Role role = Role::hidden_matrix;
   std::vector<int64_t> shape{};
   int block = -1;                      // transformer block, -1 outside
-  int heads = 0, kv_heads = 0;         // attention projections only
+  int blocks = 0;                      // how many the model has
+  Projection projection = Projection::none;
+  int heads = 0, kv_heads = 0;         // attention projections only: how many heads the rows fall into
   std::vector<int64_t> fused_parts{};  // rows of fused q, k, v
+  int unit_axis = -1;                  // nGPT: axis along which the model keeps unit norm (1: each row, 0: each column)
 
   int64_t numel() const;
   /// The matrix view that stages see: conv [out, in*kh*kw], vector [1, n].

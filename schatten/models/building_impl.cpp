@@ -78,6 +78,13 @@ ParameterInfo& ParameterList::add(std::string name, Role role, std::vector<int64
   return infos_.back();
 }
 
+std::vector<ParameterInfo> ParameterList::take() {
+  int blocks = 0;
+  for (const ParameterInfo& info : infos_) blocks = std::max(blocks, info.block + 1);
+  for (ParameterInfo& info : infos_) info.blocks = blocks;
+  return std::move(infos_);
+}
+
 std::vector<Parameter> make_leaves(std::vector<ParameterInfo> infos, at::ScalarType dtype, const Rng& rng,
                                    const std::function<double(const ParameterInfo&)>& deviation) {
   std::vector<Parameter> parameters;

@@ -16,7 +16,8 @@ void check_architecture(const Architecture& architecture);
 class ParameterList {
  public:
   ParameterInfo& add(std::string name, Role role, std::vector<int64_t> shape, int block = -1);
-  std::vector<ParameterInfo> take() { return std::move(infos_); }
+  /// Knows by then how many blocks there are.
+  std::vector<ParameterInfo> take();
 
  private:
   std::vector<ParameterInfo> infos_;

@@ -35,7 +35,7 @@ class Gpt final : public LanguageModel {
   Affine find(const std::string& name) const;
   Block find_block(int64_t index) const;
   Tensor normalize(const Tensor& x, const Affine& norm) const;
-  Tensor attention(const Tensor& x, const Block& block) const;
+  Tensor attention(const Tensor& x, int64_t index) const;
 
   Architecture architecture_;
   std::vector<Block> blocks_;
@@ -78,23 +78,27 @@ Tensor Gpt::normalize(const Tensor& x, const Affine& norm) const {
   return at::layer_norm(x, {architecture_.width}, norm.weight, norm.bias, architecture_.norm_eps);
 }
 
-Tensor Gpt::attention(const Tensor& x, const Block& block) const {
+Tensor Gpt::attention(const Tensor& x, int64_t index) const {
+  const Block& block = blocks_[static_cast<size_t>(index)];
   const int64_t batch = x.size(0), length = x.size(1), width = architecture_.width;
   const int64_t heads = architecture_.heads;
   const auto parts = block.attention_in(x).split(width, -1);
   const auto by_head = [&](const Tensor& part) {
     return part.view({batch, length, heads, width / heads}).transpose(1, 2);
   };
-  const Tensor mixed = at::scaled_dot_product_attention(by_head(parts[0]), by_head(parts[1]), by_head(parts[2]),
-                                                        /*attn_mask=*/{}, /*dropout_p=*/0.0, /*is_causal=*/true);
+  const Tensor q = by_head(parts[0]), k = by_head(parts[1]), v = by_head(parts[2]);
+  see_logits(index, q, k, 1 / std::sqrt(static_cast<double>(q.size(-1))));
+  const Tensor mixed =
+      at::scaled_dot_product_attention(q, k, v, /*attn_mask=*/{}, /*dropout_p=*/0.0, /*is_causal=*/true);
   return block.attention_out(mixed.transpose(1, 2).reshape({batch, length, width}));
 }
 
 Tensor Gpt::logits(const Tensor& tokens) const {
   check_tokens(tokens, architecture_, "tokens");
   Tensor x = at::embedding(embedding_, tokens) + positions_.narrow(0, 0, tokens.size(1));
-  for (const Block& block : blocks_) {
-    x = x + attention(normalize(x, block.norm_1), block);
+  for (int64_t i = 0; i < architecture_.layers; ++i) {
+    const Block& block = blocks_[static_cast<size_t>(i)];
+    x = x + attention(normalize(x, block.norm_1), i);
     x = x + block.feed_out(at::gelu(block.feed_in(normalize(x, block.norm_2)), "tanh"));
   }
   return at::linear(normalize(x, final_norm_), head_);
@@ -112,6 +116,7 @@ void add_affine(ParameterList& list, const ParameterInfo& like, int64_t rows, in
     info.heads = like.heads;
     info.kv_heads = like.kv_heads;
     info.fused_parts = like.fused_parts;
+    info.projection = like.projection;
   };
   add(".weight", Role::hidden_matrix, {rows, cols});
   add(".bias", Role::bias, {rows});
@@ -126,6 +131,7 @@ void add_block(ParameterList& list, const Architecture& a, int block) {
   add_affine(list,
              {.name = block_name(block, "attn.c_attn"),
               .block = block,
+              .projection = Projection::fused_qkv,
               .heads = heads,
               .kv_heads = heads,
               .fused_parts = {a.width, a.width, a.width}},

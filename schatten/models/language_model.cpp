@@ -1,4 +1,5 @@
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <c10/util/StringUtil.h>
 #include <schatten/models/building_impl.h>
 #include <schatten/models/gpt.h>
@@ -6,6 +7,7 @@
 #include <schatten/models/llama.h>
 
 #include <array>
+#include <limits>
 #include <map>
 #include <string_view>
 #include <utility>
@@ -184,6 +186,37 @@ void LanguageModel::load_weights(const TensorFile& file) {
 
 void LanguageModel::zero_grad() {
   for (const Parameter& parameter : parameters_) parameter.tensor.mutable_grad() = Tensor();
+}
+
+void LanguageModel::watch_logits(bool on) {
+  watching_ = on;
+  reset_largest_logits();
+}
+
+std::vector<Tensor> LanguageModel::largest_logits() const {
+  std::vector<Tensor> copies;
+  for (const Tensor& block : largest_) copies.push_back(block.clone());
+  return copies;
+}
+
+void LanguageModel::reset_largest_logits() {
+  largest_.clear();
+  if (!watching_) return;
+  for (int64_t i = 0; i < architecture().layers; ++i)
+    largest_.push_back(at::full({architecture().heads}, -std::numeric_limits<float>::infinity()));
+}
+
+void LanguageModel::see_logits(int64_t block, const Tensor& q, const Tensor& k, double scale) const {
+  if (!watching_) return;
+  const at::NoGradGuard no_grad;
+  const int64_t heads = q.size(1), per_key = heads / k.size(1), length = q.size(2);
+  const Tensor later = at::ones({length, length}, at::kBool).triu(1);
+  for (int64_t h = 0; h < heads; ++h) {  // one head at a time: [B, T, T] is all that it takes
+    const Tensor scores = at::matmul(q.detach().select(1, h), k.detach().select(1, h / per_key).mT());
+    const Tensor allowed = scores.to(at::kFloat).masked_fill(later, -std::numeric_limits<float>::infinity());
+    Tensor so_far = largest_[static_cast<size_t>(block)][h];
+    so_far.copy_(at::maximum(so_far, allowed.amax() * scale));
+  }
 }
 
 std::unique_ptr<LanguageModel> make_model(const Architecture& architecture, at::ScalarType dtype, const Rng& rng) {

@@ -63,14 +63,27 @@ class LanguageModel {
   void load_weights(const TensorFile& file);
   void zero_grad();  // gradients become undefined
 
+  /// While on, every forward pass keeps the largest softmax input of each query head: signed, over the batch and all
+  /// pairs that the causal mask allows, in the scale that the softmax sees. QK-clip goes by it. Outputs and gradients do
+  /// not change by a bit; off costs nothing.
+  void watch_logits(bool on);
+  /// One [heads] float tensor per block, the maximum since the last reset; -inf where nothing was seen.
+  std::vector<Tensor> largest_logits() const;
+  void reset_largest_logits();
+
  protected:
   std::vector<Parameter> parameters_;
+  /// For attention: q [B, heads, T, d], k [B, kv_heads, T, d], logits = scale q k^T.
+  void see_logits(int64_t block, const Tensor& q, const Tensor& k, double scale) const;
   /// True for parameters whose transformers layout is the transpose of ours.
   virtual bool stored_transposed(const ParameterInfo&) const { return false; }
   /// Our name -> transformers' name.
   virtual std::string stored_name(const ParameterInfo& info) const { return info.name; }
 
  private:
+  bool watching_ = false;
+  mutable std::vector<Tensor> largest_;  // a forward pass is const, and this no part of the model
+
   /// The parameters as the file has them: views, so reading and writing go the same way.
   std::vector<std::pair<std::string, Tensor>> stored_views() const;
 };

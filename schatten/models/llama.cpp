@@ -2,6 +2,7 @@
 #include <schatten/models/building_impl.h>
 #include <schatten/models/llama.h>
 
+#include <cmath>
 #include <string>
 #include <utility>
 
@@ -44,7 +45,7 @@ class Llama final : public LanguageModel {
  private:
   Block find_block(int64_t index) const;
   Tensor normalize(const Tensor& x, const Tensor& gain) const;
-  Tensor attention(const Tensor& x, const Block& block, const Rotary& rotary) const;
+  Tensor attention(const Tensor& x, int64_t index, const Rotary& rotary) const;
 
   Architecture architecture_;
   Rotary rotary_;
@@ -82,7 +83,8 @@ Tensor Llama::normalize(const Tensor& x, const Tensor& gain) const {
   return at::rms_norm(x, {architecture_.width}, gain, architecture_.norm_eps);
 }
 
-Tensor Llama::attention(const Tensor& x, const Block& block, const Rotary& rotary) const {
+Tensor Llama::attention(const Tensor& x, int64_t index, const Rotary& rotary) const {
+  const Block& block = blocks_[static_cast<size_t>(index)];
   const int64_t batch = x.size(0), length = x.size(1);
   const int64_t heads = architecture_.heads, kv_heads = architecture_.kv_heads;
   const auto project = [&](const Tensor& weight, int64_t count) {
@@ -91,6 +93,7 @@ Tensor Llama::attention(const Tensor& x, const Block& block, const Rotary& rotar
   const Tensor q = rotary.turn(project(block.query, heads)).transpose(1, 2);
   const Tensor k = rotary.turn(project(block.key, kv_heads)).transpose(1, 2);
   const Tensor v = project(block.value, kv_heads).transpose(1, 2);
+  see_logits(index, q, k, 1 / std::sqrt(static_cast<double>(q.size(-1))));
   const Tensor mixed =
       at::scaled_dot_product_attention(q, k, v, /*attn_mask=*/{}, /*dropout_p=*/0.0, /*is_causal=*/true, /*scale=*/{},
                                        /*enable_gqa=*/heads != kv_heads);
@@ -105,8 +108,9 @@ Tensor Llama::logits(const Tensor& tokens) const {
   check_tokens(tokens, architecture_, "tokens");
   const Rotary rotary = rotary_.first(tokens.size(1));
   Tensor x = at::embedding(embedding_, tokens);
-  for (const Block& block : blocks_) {
-    x = x + attention(normalize(x, block.attention_norm), block, rotary);
+  for (int64_t i = 0; i < architecture_.layers; ++i) {
+    const Block& block = blocks_[static_cast<size_t>(i)];
+    x = x + attention(normalize(x, block.attention_norm), i, rotary);
     x = x + feed_forward(normalize(x, block.feed_norm), block);
   }
   return at::linear(normalize(x, final_norm_), head_);
@@ -114,14 +118,16 @@ Tensor Llama::logits(const Tensor& tokens) const {
 
 void add_attention(ParameterList& list, const Architecture& a, int block) {
   const int64_t width = a.width, kv_width = a.width / a.heads * a.kv_heads;
-  const auto matrix = [&](const char* name, int64_t rows) -> ParameterInfo& {
-    return list.add(block_name(block, name), Role::hidden_matrix, {rows, width}, block);
+  const auto matrix = [&](const char* name, int64_t rows, Projection projection) -> ParameterInfo& {
+    ParameterInfo& info = list.add(block_name(block, name), Role::hidden_matrix, {rows, width}, block);
+    info.projection = projection;
+    return info;
   };
   // Head counts say how rows fall into heads; the output's rows do not.
-  matrix("self_attn.q_proj.weight", width).heads = static_cast<int>(a.heads);
-  matrix("self_attn.k_proj.weight", kv_width).kv_heads = static_cast<int>(a.kv_heads);
-  matrix("self_attn.v_proj.weight", kv_width).kv_heads = static_cast<int>(a.kv_heads);
-  matrix("self_attn.o_proj.weight", width);
+  matrix("self_attn.q_proj.weight", width, Projection::query).heads = static_cast<int>(a.heads);
+  matrix("self_attn.k_proj.weight", kv_width, Projection::key).kv_heads = static_cast<int>(a.kv_heads);
+  matrix("self_attn.v_proj.weight", kv_width, Projection::value).kv_heads = static_cast<int>(a.kv_heads);
+  matrix("self_attn.o_proj.weight", width, Projection::output);
 }
 
 void add_block(ParameterList& list, const Architecture& a, int block) {
