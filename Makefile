@@ -2,7 +2,7 @@
 PYTHON ?= python3
 SETUP = $(PYTHON) tools/setup.py
 
-.PHONY: demo test unit build sanitize bench format lint readme clean
+.PHONY: demo test unit build sanitize bench format lint readme recipes parity clean
 demo:      ; @$(SETUP) demo
 test:      ; @$(SETUP) test
 unit:      ; @$(SETUP) unit
@@ -13,4 +13,7 @@ format:    ; @$(SETUP) format
 lint:      ; @$(SETUP) lint
 # What the README shows: the recipe table, the demo's output and its report's picture (after `make demo`; needs Chromium).
 readme:    ; @$(PYTHON) tools/refresh_readme.py
+# docs/recipes: a page per recipe, with the results of `schatten campaign examples/family.toml`; docs/parity.md: every recorded case.
+recipes:   ; @$(PYTHON) tools/refresh_recipes.py
+parity:    ; @$(PYTHON) tools/refresh_recipes.py --parity
 clean:     ; rm -rf build build-sanitize

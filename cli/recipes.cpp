@@ -1,5 +1,8 @@
 #include <schatten/core/error.h>
 #include <schatten/core/files.h>
+#include <schatten/engine/optimizer.h>
+#include <schatten/models/language_model.h>
+#include <schatten/papers/controllers.h>
 #include <schatten/papers/registry.h>
 #include <schatten/stages/registry.h>
 #include <schatten/stages/spectral.h>
@@ -19,19 +22,36 @@ void print_options(const std::vector<FieldHelp>& options) {
     std::cout << "    " << pad(o.name, 16) << pad(o.value, 16) << " " << o.help << "\n";
 }
 
+/// "mr + 2rn", without what stands in brackets behind.
+std::string short_state(const RecipeInfo& r) { return r.state.substr(0, r.state.find(" (")); }
+
+void print_parts() {
+  std::cout << "\nState is entries per m x n matrix, m <= n. `schatten recipes NAME` explains one, `schatten recipes "
+               "--memory PRESET`\n"
+               "says what each keeps for a model. Stages for chains of your own:\n";
+  for (const StageInfo& s : stage_registry()) std::cout << "  " << pad(s.name, 22) << s.summary << "\n";
+  std::cout << "\nBeside any recipe: decay (decoupled, after, coupled, cautious, cautious_squared), cautious = true (a "
+               "mask),\n"
+               "retract = { form = \"project\" | \"tangent\" | \"geodesic_fixed\" | \"geodesic_scaled\", every = k }, "
+               "and controllers:\n";
+  for (const ControllerInfo& c : controller_registry()) std::cout << "  " << pad(c.name, 22) << c.summary << "\n";
+  std::cout << "Around a whole run: optimizer.sam.rho (SAM, adaptive SAM), optimizer.average (averaged weights).\n";
+}
+
 void list() {
-  std::cout << "recipe    state    what it is\n";
-  for (const RecipeInfo& r : recipe_registry())
-    std::cout << pad(r.name, 10) << pad(r.state.substr(0, r.state.find(' ')), 9) << r.summary << "\n";
-  std::cout
-      << "\nState is entries per m x n matrix. `schatten recipes NAME` explains one. Stages for chains of your own:\n";
-  for (const StageInfo& s : stage_registry()) std::cout << "  " << pad(s.name, 18) << s.summary << "\n";
+  std::string heading;
+  for (const RecipeInfo& r : recipe_registry()) {
+    if (const std::string group(enum_name(r.group)); group != heading)
+      std::cout << (heading.empty() ? "" : "\n") << pad(heading = group, 40) << "state\n";
+    std::cout << "  " << pad(r.name, 18) << pad(short_state(r), 21) << r.summary << "\n";
+  }
+  print_parts();
 }
 
 void explain(const std::string& name) {
   const RecipeInfo& r = recipe_info(Value(name));
   std::cout << r.name << ": " << r.summary << "\n\n  " << r.formula << "\n\n  source   " << r.paper << "\n  state    "
-            << r.state << "\n\n  options (default)\n";
+            << r.state << "\n  tune     " << r.tune << "\n\n  options (default)\n";
   print_options(r.options);
   if (r.name == "htmuon") {
     const SpectralPower o;
@@ -43,19 +63,67 @@ void explain(const std::string& name) {
   std::cout << "\n  as a chain\n" << to_toml(to_value(r.make(Value::table())));
 }
 
+/// Matrices by the recipe, everything else by AdamW: what training allocates in float32.
+void memory(const std::string& preset) {
+  ModelOptions model;
+  model.preset = preset;
+  const Architecture architecture = resolve_architecture(model, 256);
+  const std::vector<ParameterInfo> infos = parameter_infos(architecture);
+  const auto entries = static_cast<double>(num_parameters(architecture));
+  const auto bytes_of = [&](const RecipeInfo& r) {
+    return plan_state_bytes(
+        infos,
+        {{"hidden_matrix", r.make(Value::table()), 1.0}, {"any", make_recipe(Value::Table{{"recipe", "adamw"}}), 1.0}},
+        at::kFloat);
+  };
+  const auto adamw = static_cast<double>(bytes_of(recipe_info(Value("adamw"))));
+  std::cout << preset << ": " << format_count(static_cast<int64_t>(entries)) << " parameters (vocabulary "
+            << architecture.vocab << "); hidden matrices by the recipe, the rest by AdamW; state in float32\n\n"
+            << "recipe              bytes of state   per parameter   of AdamW\n";
+  for (const RecipeInfo& r : recipe_registry()) {
+    const int64_t bytes = bytes_of(r);
+    std::printf("%-18s %15lld %15.2f %9.0f %%\n", r.name.c_str(), static_cast<long long>(bytes),
+                static_cast<double>(bytes) / entries, 100 * static_cast<double>(bytes) / adamw);
+    std::fflush(stdout);
+    std::cout.flush();
+  }
+}
+
+Value described(const RecipeInfo& r) {
+  Value options = Value::array();
+  for (const FieldHelp& o : r.options)
+    options.push_back(Value::Table{{"name", o.name}, {"default", o.value}, {"help", o.help}});
+  Value published = Value::array();
+  for (const Published& p : r.published) published.push_back(p.optimizer);
+  return Value::Table{{"name", r.name},
+                      {"group", std::string(enum_name(r.group))},
+                      {"summary", r.summary},
+                      {"formula", r.formula},
+                      {"paper", r.paper},
+                      {"state", r.state},
+                      {"tune", r.tune},
+                      {"options", std::move(options)},
+                      {"published", std::move(published)},
+                      {"recipe", to_value(r.make(Value::table()))}};
+}
+
 }  // namespace
 
 void add_recipes(CLI::App& app, Context&) {
   auto* command = app.add_subcommand("recipes", "the optimizers: formula, paper, options, state");
-  const auto name = std::make_shared<std::string>();
+  const auto name = std::make_shared<std::string>(), preset = std::make_shared<std::string>();
   const auto json = std::make_shared<bool>(false);
   command->add_option("name", *name, "explain this one");
-  command->add_flag("--json", *json, "names and chains as JSON");
-  command->footer("Examples:\n  schatten recipes\n  schatten recipes muon");
-  command->callback([name, json] {
-    if (*json) {
+  command->add_option("--memory", *preset, "bytes of state per recipe for a model preset");
+  command->add_flag("--json", *json, "everything about them, a line of JSON each");
+  command->footer("Examples:\n  schatten recipes\n  schatten recipes muon\n  schatten recipes --memory llama-60m");
+  command->callback([name, preset, json] {
+    if (!preset->empty()) {
+      memory(*preset);
+    } else if (*json) {
+      if (!name->empty()) recipe_info(Value(*name));  // unknown: an error, not silence
       for (const RecipeInfo& r : recipe_registry())
-        if (name->empty() || r.name == *name) std::cout << to_json(to_value(r.make(Value::table()))) << "\n";
+        if (name->empty() || r.name == *name) std::cout << to_json(described(r)) << "\n";
     } else if (name->empty()) {
       list();
     } else {

@@ -22,8 +22,8 @@ struct ParameterInfo {
   int64_t index = 0;  // position in the model's list: random draws go by it
   Role role = Role::hidden_matrix;
   std::vector<int64_t> shape{};
-  int block = -1;                      // transformer block, -1 outside
-  int blocks = 0;                      // how many the model has
+  int block = -1;  // transformer block, -1 outside
+  int blocks = 0;  // how many the model has
   Projection projection = Projection::none;
   int heads = 0, kv_heads = 0;         // attention projections only: how many heads the rows fall into
   std::vector<int64_t> fused_parts{};  // rows of fused q, k, v

@@ -1,4 +1,5 @@
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <schatten/core/files.h>
 #include <schatten/engine/optimizer.h>
 #include <schatten/engine/tasks.h>
@@ -20,6 +21,7 @@ struct Slot {
   size_t route = 0;
   int64_t steps = 0;
   State state;
+  std::optional<double> weight_decay;  // a controller's, in place of the recipe's
 };
 
 at::ScalarType state_dtype(const OptimizerOptions& options, at::ScalarType parameter) {
@@ -34,7 +36,9 @@ double predicted_flops(const ParameterInfo& p, Locality locality) {
 Tensor as_matrix(const Tensor& t, const ParameterInfo& p) { return t.reshape({p.rows(), p.cols()}); }
 
 /// State leaves in the parameter's shape; what is not shaped like the matrix leaves as it is.
-Tensor as_parameter(const Tensor& t, const ParameterInfo& p) { return t.numel() == p.numel() ? t.view(p.shape) : t; }
+Tensor as_parameter(const Tensor& t, const SlotSpec& slot, const ParameterInfo& p) {
+  return slot.shape.empty() && t.numel() == p.numel() ? t.view(p.shape) : t;
+}
 
 void check_parameter(const Parameter& p) {
   const Tensor& t = p.tensor;
@@ -49,22 +53,45 @@ void check_parameter(const Parameter& p) {
     fail_usage({"Optimizer", "a tensor of the shape stated for '" + p.info.name + "'", c10::str(t.sizes()), ""});
 }
 
-/// The three lines that every recipe is: decay, direction, step.
+/// The few lines that every recipe is: decay, direction, step, retraction.
 void update_matrix(const Recipe& recipe, const Slot& slot, State& state, Tensor param, const Tensor& raw_grad,
                    double lr, at::ScalarType dtype, uint64_t seed,
                    const std::function<void(const UpdateView&)>& watch) {
-  const Tensor grad = recipe.decay.gradient(raw_grad.to(dtype), param);
+  const ParameterInfo& info = slot.parameter.info;
+  Decay decay = recipe.decay;
+  if (slot.weight_decay) decay.weight_decay = *slot.weight_decay;
+  const Tensor grad = decay.gradient(raw_grad.to(dtype), param);
+  double rate = 1;
   const Step step{.step = slot.steps,
                   .lr = lr,
-                  .parameter = slot.parameter.info,
+                  .parameter = info,
                   .grad = grad,
                   .param = param,
-                  .rng = Rng(seed).at(slot.parameter.info.index)};
+                  .rng = Rng(seed).at(info.index),
+                  .shared = Rng(seed),
+                  .rate = &rate};
   const Tensor update = recipe.direction.apply(grad, state, step);
   if (!update.defined()) return;
-  recipe.decay.apply(param, update, lr);
-  param.add_(update.to(param.scalar_type()), -lr);
-  if (watch) watch({slot.parameter.info, update, lr});
+  const double eta = lr * rate;
+  decay.before(param, update, eta, info);
+  recipe.retract.move(param, update, eta, info);
+  decay.after(param, eta);
+  recipe.retract.renormalize(param, info, slot.steps);
+  if (watch) watch({info, update, eta});
+}
+
+/// How much of W one step of this recipe needs to see at once.
+Locality locality_of(const Recipe& recipe) {
+  const Locality direction = recipe.direction.traits().locality;
+  return recipe.retract.active() ? std::max(direction, Locality::row) : direction;
+}
+
+void check_gradient(const Parameter& p) {
+  const Tensor& g = p.tensor.grad();
+  if (g.layout() == at::kStrided && !g.is_complex()) return;
+  fail_usage({"Optimizer::step", "dense real gradients",
+              std::string(g.layout() == at::kStrided ? "a complex" : "a sparse") + " one for '" + p.info.name + "'",
+              g.layout() == at::kStrided ? "Use its real view." : "Make it dense: embedding(..., sparse = false)."});
 }
 
 }  // namespace
@@ -76,6 +103,11 @@ struct Optimizer::Impl {
 
   const Recipe& recipe(const Slot& s) const { return routes[s.route].recipe; }
   at::ScalarType dtype(const Slot& s) const { return state_dtype(options, s.parameter.tensor.scalar_type()); }
+  Observations seen;
+
+  Bucket bucket(const Slot& s) const {
+    return bucket_of(s.parameter.info, dtype(s), s.parameter.tensor.device(), Rng(options.seed));
+  }
   template <class Visit>
   void each_state(Visit&& visit) {
     for (Slot& s : slots) s.state.each(visit, s.parameter.info.name + "/");
@@ -87,7 +119,7 @@ int64_t plan_state_bytes(const std::vector<ParameterInfo>& parameters, const std
   const auto assigned = assign_routes(routes, parameters);
   int64_t bytes = 0;
   for (size_t i = 0; i < parameters.size(); ++i) {
-    const Bucket bucket = bucket_of(parameters[i], state_dtype(options, parameter_dtype));
+    const Bucket bucket = bucket_of(parameters[i], state_dtype(options, parameter_dtype), at::kCPU, Rng(options.seed));
     bytes += state_bytes(routes[assigned[i]].recipe.direction.state(bucket), bucket);
   }
   return bytes;
@@ -116,11 +148,13 @@ Optimizer::Optimizer(std::vector<Parameter> parameters, std::vector<Route> route
     check_parameter(p);
     infos.push_back(p.info);
   }
+  for (const Route& route : impl_->routes) check_recipe(route.recipe);
   const auto assigned = assign_routes(impl_->routes, infos);
+  for (size_t i = 0; i < infos.size(); ++i) check_recipe_for(impl_->routes[assigned[i]].recipe, infos[i]);
   for (size_t i = 0; i < parameters.size(); ++i)
     impl_->slots.push_back({.parameter = std::move(parameters[i]), .route = assigned[i]});
   for (Slot& s : impl_->slots) {
-    const Bucket bucket = bucket_of(s.parameter.info, impl_->dtype(s), s.parameter.tensor.device());
+    const Bucket bucket = impl_->bucket(s);
     s.state = State(impl_->recipe(s).direction.state(bucket), bucket);
   }
 }
@@ -137,7 +171,7 @@ void add_tasks(std::vector<Task>& tasks, const Recipe& recipe, Slot& slot, doubl
   const ParameterInfo& info = slot.parameter.info;
   const Tensor param = as_matrix(slot.parameter.tensor.detach(), info);
   const Tensor grad = as_matrix(slot.parameter.tensor.grad(), info);
-  const Locality locality = recipe.direction.traits().locality;
+  const Locality locality = locality_of(recipe);
   const int64_t n = param.numel();
   if (locality != Locality::elementwise || n <= kPiece || watch) {
     tasks.push_back({predicted_flops(info, locality), [=, &recipe, &slot, &watch] {
@@ -165,6 +199,8 @@ void Optimizer::step(double lr_factor, const std::function<void(const UpdateView
       const std::scoped_lock lock(one_at_a_time);
       watch(view);
     };
+  for (const Slot& s : impl_->slots)
+    if (s.parameter.tensor.grad().defined()) check_gradient(s.parameter);
   std::vector<Task> tasks;
   for (Slot& s : impl_->slots) {
     if (!s.parameter.tensor.grad().defined()) continue;
@@ -176,6 +212,75 @@ void Optimizer::step(double lr_factor, const std::function<void(const UpdateView
   for (Slot& s : impl_->slots)
     if (s.parameter.tensor.grad().defined()) s.parameter.tensor.unsafeGetTensorImpl()->bump_version();
   run_tasks(std::move(tasks));
+  run_controllers();
+}
+
+void Optimizer::run_controllers() {
+  const at::NoGradGuard no_grad;
+  for (size_t r = 0; r < impl_->routes.size(); ++r) {
+    const Recipe& recipe = impl_->routes[r].recipe;
+    if (recipe.controllers.empty()) continue;
+    int64_t step = 0;
+    for (const Slot& s : impl_->slots)
+      if (s.route == r) step = std::max(step, s.steps);
+    for (const Controller& controller : recipe.controllers) {
+      std::vector<Controlled> all;
+      for (Slot& s : impl_->slots) {
+        if (s.route != r && !controller.sees_all()) continue;
+        all.push_back({s.parameter.info, s.parameter.tensor.detach(), s.weight_decay,
+                       impl_->recipe(s).decay.weight_decay, s.route == r});
+      }
+      if (const std::string what = controller.wants(); !what.empty() && !impl_->seen.contains(what))
+        fail({"recipe '" + recipe.name + "'", "'" + what + "' of every block before each step",
+              "nothing observed since the last one", "Call observe(\"" + what + "\", block, values) after forward."});
+      controller.after_step(all, impl_->seen, step);
+    }
+  }
+  impl_->seen.clear();
+}
+
+void Optimizer::observe(const std::string& what, int block, const Tensor& values) {
+  impl_->seen[what][block] = values.detach();
+}
+
+std::vector<std::string> Optimizer::wants() const {
+  std::vector<std::string> all;
+  for (const Route& route : impl_->routes)
+    for (const Controller& c : route.recipe.controllers)
+      if (!c.wants().empty() && std::find(all.begin(), all.end(), c.wants()) == all.end()) all.push_back(c.wants());
+  return all;
+}
+
+Traits Optimizer::traits() const {
+  Traits all;
+  for (const Route& route : impl_->routes) all = all | route.recipe.direction.traits();
+  return all;
+}
+
+void Optimizer::probe() {
+  const at::NoGradGuard no_grad;
+  for (Slot& s : impl_->slots) {
+    const Recipe& recipe = impl_->recipe(s);
+    if (recipe.direction.traits().probe == ProbeKind::none || !s.parameter.tensor.grad().defined()) continue;
+    check_gradient(s.parameter);
+    const ParameterInfo& info = s.parameter.info;
+    const Tensor h = as_matrix(s.parameter.tensor.grad(), info).to(impl_->dtype(s));
+    recipe.direction.probe(h, s.state,
+                           {.step = s.steps,
+                            .parameter = info,
+                            .grad = h,
+                            .rng = Rng(impl_->options.seed).at(info.index),
+                            .shared = Rng(impl_->options.seed)});
+  }
+}
+
+void Optimizer::set_weight_decay(const std::string& parameter, std::optional<double> weight_decay) {
+  for (Slot& s : impl_->slots)
+    if (s.parameter.info.name == parameter) {
+      s.weight_decay = weight_decay;
+      return;
+    }
+  fail_usage({"Optimizer::set_weight_decay", "the name of a parameter", "'" + parameter + "'", ""});
 }
 
 void Optimizer::zero_grad() {
@@ -186,9 +291,8 @@ std::vector<Assignment> Optimizer::assignments() const {
   std::vector<Assignment> rows;
   for (const Slot& s : impl_->slots) {
     const Route& route = impl_->routes[s.route];
-    const Bucket bucket = bucket_of(s.parameter.info, impl_->dtype(s));
-    rows.push_back({s.parameter.info, route.match, route.recipe.name, route.lr,
-                    route.recipe.direction.traits().locality,
+    const Bucket bucket = impl_->bucket(s);
+    rows.push_back({s.parameter.info, route.match, route.recipe.name, route.lr, locality_of(route.recipe),
                     schatten::state_bytes(route.recipe.direction.state(bucket), bucket)});
   }
   return rows;
@@ -205,6 +309,19 @@ std::string counted(const std::map<Role, int64_t>& roles) {
     else if (count != 1) noun += role == Role::bias ? "es" : "s";
     text += (text.empty() ? "" : ", ") + std::to_string(count) + " " + noun;
   }
+  return text;
+}
+}  // namespace
+
+namespace {
+/// "; retract project every step; qk_clip"
+std::string beside_the_direction(const Recipe& recipe) {
+  std::string text;
+  if (recipe.retract.active()) {
+    text = "; retract " + std::string(enum_name(recipe.retract.form));
+    if (recipe.retract.every != 1) text += " every " + std::to_string(recipe.retract.every) + " steps";
+  }
+  for (const Controller& c : recipe.controllers) text += "; " + c.name();
   return text;
 }
 }  // namespace
@@ -227,7 +344,7 @@ std::string Optimizer::routing_table() const {
     const Route& route = impl_->routes[r];
     text += route.match + " -> " + route.recipe.name + ": " + counted(rows[r].roles) + " (" +
             format_count(rows[r].entries) + " entries), lr " + to_json(Value(route.lr)) +
-            (rows[r].decided.empty() ? "" : "; " + rows[r].decided) + "\n";
+            (rows[r].decided.empty() ? "" : "; " + rows[r].decided) + beside_the_direction(route.recipe) + "\n";
   }
   return text;
 }
@@ -250,10 +367,12 @@ TensorFile Optimizer::state() const {
   TensorFile file;
   for (Slot& s : impl_->slots) {
     const ParameterInfo& info = s.parameter.info;
-    s.state.each([&](const std::string& path,
-                     const Tensor& t) { file.tensors.emplace_back(path, as_parameter(t, info).clone()); },
+    s.state.each([&](const std::string& path, const Tensor& t,
+                     const SlotSpec& slot) { file.tensors.emplace_back(path, as_parameter(t, slot, info).clone()); },
                  info.name + "/");
-    file.tensors.emplace_back(s.parameter.info.name + "/step", at::full({}, s.steps, at::kLong));
+    file.tensors.emplace_back(info.name + "/step", at::full({}, s.steps, at::kLong));
+    if (s.weight_decay)
+      file.tensors.emplace_back(info.name + "/weight_decay", at::full({}, *s.weight_decay, at::kDouble));
   }
   for (size_t r = 0; r < impl_->routes.size(); ++r)
     file.metadata["route." + std::to_string(r)] =
@@ -261,34 +380,58 @@ TensorFile Optimizer::state() const {
   return file;
 }
 
-void Optimizer::load_state(const TensorFile& file) {
-  std::vector<std::pair<Tensor, Tensor>> copies;  // nothing is written until all of it fits
-  const auto take = [&](const std::string& path, const Tensor& into) {
+namespace {
+
+constexpr const char* kOtherModel = "The checkpoint belongs to another model or recipe.";
+
+/// The tensors that a state file must hold, checked one by one before anything is written.
+struct StateReader {
+  const TensorFile& file;
+  size_t taken = 0;
+
+  const Tensor& take(const std::string& path, const Tensor& like, bool any_shape = false) {
     const Tensor* found = file.find(path);
     if (!found)
       fail({file.who("optimizer state"), "'" + path + "'",
-            "none among " + std::to_string(file.tensors.size()) + " tensors",
-            "The checkpoint belongs to another model or recipe."});
-    const Tensor& from = *found;
-    if (from.sizes() != into.sizes() || from.scalar_type() != into.scalar_type())
+            "none among " + std::to_string(file.tensors.size()) + " tensors", kOtherModel});
+    const bool shaped = any_shape ? found->dim() == like.dim() : found->sizes() == like.sizes();
+    if (!shaped || found->scalar_type() != like.scalar_type())
       fail({file.who("optimizer state"),
-            "'" + path + "' as " + c10::str(c10::toString(into.scalar_type()), into.sizes()),
-            c10::str(c10::toString(from.scalar_type()), from.sizes()),
-            "The checkpoint belongs to another model or recipe."});
-    copies.emplace_back(into, from);
-  };
-  std::vector<Tensor> steps;
+            "'" + path + "' as " + c10::str(c10::toString(like.scalar_type()), like.sizes()),
+            c10::str(c10::toString(found->scalar_type()), found->sizes()), kOtherModel});
+    ++taken;
+    return *found;
+  }
+};
+
+}  // namespace
+
+void Optimizer::load_state(const TensorFile& file) {
+  StateReader reader{file};
+  std::vector<std::function<void()>> writes;  // nothing is written until all of it fits
   for (Slot& s : impl_->slots) {
     const ParameterInfo& info = s.parameter.info;
-    s.state.each([&](const std::string& path, const Tensor& t) { take(path, as_parameter(t, info)); }, info.name + "/");
-    steps.push_back(at::zeros({}, at::kLong));
-    take(s.parameter.info.name + "/step", steps.back());
+    s.state.each(
+        [&](const std::string& path, Tensor& into, const SlotSpec& slot) {
+          const Tensor& from = reader.take(path, as_parameter(into, slot, info), slot.resizes);
+          Tensor* target = &into;
+          if (slot.resizes) writes.emplace_back([target, from] { *target = from.clone(); });
+          else writes.emplace_back([view = as_parameter(into, slot, info), from]() mutable { view.copy_(from); });
+        },
+        info.name + "/");
+    const auto steps = reader.take(info.name + "/step", at::zeros({}, at::kLong)).item<int64_t>();
+    std::optional<double> decay;
+    if (file.find(info.name + "/weight_decay"))
+      decay = reader.take(info.name + "/weight_decay", at::zeros({}, at::kDouble)).item<double>();
+    writes.emplace_back([&s, steps, decay] {
+      s.steps = steps;
+      s.weight_decay = decay;
+    });
   }
-  if (file.tensors.size() != copies.size())
-    fail({file.who("optimizer state"), std::to_string(copies.size()) + " tensors", std::to_string(file.tensors.size()),
-          "The checkpoint belongs to another model or recipe."});
-  for (auto& [into, from] : copies) into.copy_(from);
-  for (size_t i = 0; i < steps.size(); ++i) impl_->slots[i].steps = steps[i].item<int64_t>();
+  if (file.tensors.size() != reader.taken)
+    fail({file.who("optimizer state"), std::to_string(reader.taken) + " tensors", std::to_string(file.tensors.size()),
+          kOtherModel});
+  for (const auto& write : writes) write();
 }
 
 Tensor Optimizer::slot(const std::string& parameter, std::string_view slot) const {
@@ -296,7 +439,7 @@ Tensor Optimizer::slot(const std::string& parameter, std::string_view slot) cons
   for (Slot& s : impl_->slots)
     if (s.parameter.info.name == parameter)
       s.state.each([&](const std::string& path, const Tensor& t) {
-        if (path.ends_with("/" + std::string(slot))) found = t;
+        if (("/" + path).ends_with("/" + std::string(slot))) found = t;
       });
   return found;
 }

@@ -68,6 +68,17 @@ class Optimizer {
   void step(double lr_factor = 1.0, const std::function<void(const UpdateView&)>& watch = {});
   void zero_grad();  // gradients become undefined
 
+  /// What the recipes' controllers go by ("largest_logits": see LanguageModel::watch_logits), and the way to tell them:
+  /// once per block between two steps.
+  std::vector<std::string> wants() const;
+  void observe(const std::string& what, int block, const Tensor& values);
+  /// Everything that the recipes' stages say of themselves together: whether and when a probe is wanted.
+  Traits traits() const;
+  /// Hands the present gradients to the stages that want a probe (Sophia's Hessian estimate); steps nothing.
+  void probe();
+  /// Replaces the recipe's lambda for one parameter, as controllers do; nullopt gives it back.
+  void set_weight_decay(const std::string& parameter, std::optional<double> weight_decay);
+
   std::vector<Assignment> assignments() const;
   /// The table as printed once at the start of a run.
   std::string routing_table() const;
@@ -75,7 +86,8 @@ class Optimizer {
   /// One line per route whose stages could not go the usual way: which, and how often (Stage::noticed).
   std::vector<std::string> noticed() const;
 
-  /// `<parameter>/<stage>/<slot>` and `<parameter>/step`; the recipes stand in the metadata.
+  /// `<parameter>/<stage>/<slot>`, `<parameter>/step` and, where a controller set it, `<parameter>/weight_decay`; the
+  /// recipes stand in the metadata.
   TensorFile state() const;
   /// Errors name what is missing, unexpected or misshaped, and change nothing then.
   void load_state(const TensorFile& file);
@@ -83,6 +95,7 @@ class Optimizer {
   Tensor slot(const std::string& parameter, std::string_view slot) const;
 
  private:
+  void run_controllers();
   template <class Module>
   static std::vector<Parameter> inferred(const Module& module) {
     std::vector<Parameter> parameters;

@@ -1,13 +1,16 @@
+#include <schatten/papers/controllers.h>
 #include <schatten/papers/papers.h>
 #include <schatten/papers/registry.h>
+#include <schatten/stages/masks.h>
 #include <schatten/stages/registry.h>
 
+#include <algorithm>
 #include <cmath>
 
 namespace schatten {
 
 const std::vector<RecipeInfo>& recipe_registry() {
-  static const std::vector<RecipeInfo> registry{sgd_info(), adam_info(), adamw_info(), muon_info(), htmuon_info()};
+  static const std::vector<RecipeInfo> registry = all_papers();
   return registry;
 }
 
@@ -22,11 +25,11 @@ const RecipeInfo& recipe_info(const Value& name) {
 
 namespace {
 
-Value without_route_keys(const Value& table) {
+Value without(const Value& table, std::initializer_list<std::string_view> keys) {
   Value rest = Value::table();
   rest.origin = table.origin;
   for (const auto& [key, value] : table.as_table())
-    if (key != "lr" && key != "match" && key != "recipe") rest[key] = value;
+    if (std::find(keys.begin(), keys.end(), key) == keys.end()) rest[key] = value;
   return rest;
 }
 
@@ -41,17 +44,34 @@ struct ExplicitRecipe {
   }
 };
 
-}  // namespace
-
-Recipe make_recipe(const Value& table) {
-  const Value rest = without_route_keys(table);
+Recipe named_or_explicit(const Value& table) {
+  const Value rest = without(table, {"lr", "match", "recipe", "retract", "controllers", "cautious"});
   if (const Value* name = table.find("recipe")) return recipe_info(*name).make(rest);
   if (!table.find("direction"))
     fail_usage({"recipe", "the key 'recipe' (a name) or 'direction' (a stage or chain)", to_json(table),
                 "For example { recipe = \"muon\", lr = 0.02 }; `schatten recipes` lists them."});
   ExplicitRecipe made;
   read_fields(rest, made, "recipe");
-  return {made.name, make_stage(made.direction), make_decay(made.decay.form, made.decay.weight_decay)};
+  return {.name = made.name,
+          .direction = make_stage(made.direction),
+          .decay = make_decay(made.decay.form, made.decay.weight_decay)};
+}
+
+}  // namespace
+
+Recipe make_recipe(const Value& table) {
+  Recipe recipe = named_or_explicit(table);
+  bool masked = false;
+  if (const Value* cautious_key = table.find("cautious")) read_field(*cautious_key, "recipe", "cautious", masked);
+  if (masked) recipe.direction = chain({recipe.direction, cautious({})});
+  if (const Value* retract = table.find("retract")) {
+    read_fields(*retract, recipe.retract, "retract");
+    recipe.retract = make_retraction(recipe.retract);
+  }
+  if (const Value* list = table.find("controllers"))
+    for (const Value& item : list->as_array()) recipe.controllers.push_back(make_controller(item));
+  check_recipe(recipe);
+  return recipe;
 }
 
 Route make_route(const Value& table, std::string match) {

@@ -7,7 +7,29 @@ Value to_value(const Recipe& recipe) {
   table["name"] = recipe.name;
   table["direction"] = recipe.direction.to_value();
   table["decay"] = write_fields(recipe.decay);
+  if (recipe.retract.active()) table["retract"] = write_fields(recipe.retract);
+  if (!recipe.controllers.empty()) {
+    Value list = Value::array();
+    for (const Controller& c : recipe.controllers) list.push_back(c.to_value());
+    table["controllers"] = std::move(list);
+  }
   return table;
+}
+
+void check_recipe(const Recipe& r) {
+  if (r.retract.geodesic() && r.decay.active() && r.decay.form != DecayForm::coupled)
+    fail_usage({"recipe '" + r.name + "'", "no weight decay with a geodesic step",
+                "decay " + std::string(enum_name(r.decay.form)) + " with " + std::string(enum_name(r.retract.form)),
+                "A geodesic starts from unit rows, decay shortens them: set weight_decay = 0, or retract by project."});
+  for (const Controller& c : r.controllers) c.check(r.decay);
+}
+
+void check_recipe_for(const Recipe& r, const ParameterInfo& p) {
+  if (p.shape.size() < 2 && !r.direction.traits().takes_vectors)
+    fail_usage(
+        {"routing", "'" + r.name + "', a recipe for matrices, to get matrices",
+         "'" + p.name + "' of " + std::to_string(p.shape.size()) + " dimension" + (p.shape.size() == 1 ? "" : "s"),
+         "Route vectors to an elementwise recipe: { match = \"any\", recipe = \"adamw\" } after the matrices."});
 }
 
 bool matches_glob(std::string_view pattern, std::string_view text) {

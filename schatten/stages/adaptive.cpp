@@ -18,6 +18,7 @@ Tensor ScaleByAdam::apply(const Tensor& u, State& s, const Step& step) const {
   Tensor& v = s["exp_avg_sq"];
   m.lerp_(u, 1 - beta1);
   v.mul_(beta2).addcmul_(u, u, 1 - beta2);
+  if (form == AdamForm::uncorrected) return m.div(v.sqrt().add_(eps));
   const auto t = static_cast<double>(step.step);
   const double correction1 = 1 - std::pow(beta1, t);
   const double root_correction2 = std::sqrt(1 - std::pow(beta2, t));

@@ -5,13 +5,17 @@
 namespace schatten {
 
 /// Where eps enters: torch adds it to the corrected root, GaLore's and Moonlight's codes to the uncorrected one.
-enum class AdamForm { torch, uncorrected_eps };
-constexpr auto enum_names(AdamForm) { return std::to_array<std::string_view>({"torch", "uncorrected_eps"}); }
+/// `uncorrected` leaves the bias corrections to a later adam_correction (APOLLO's, behind its limiter).
+enum class AdamForm { torch, uncorrected_eps, uncorrected };
+constexpr auto enum_names(AdamForm) {
+  return std::to_array<std::string_view>({"torch", "uncorrected_eps", "uncorrected"});
+}
 
 /// Adam's direction.
 ///   m <- beta1 m + (1 - beta1) G,   v <- beta2 v + (1 - beta2) G^2
 ///   torch            U = (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
 ///   uncorrected_eps  U = sqrt(1 - beta2^t) / (1 - beta1^t) * m / (sqrt(v) + eps)
+///   uncorrected      U = m / (sqrt(v) + eps)
 /// State     exp_avg, exp_avg_sq [m, n].
 /// Locality  elementwise.
 /// Source    Kingma and Ba 2014, arXiv:1412.6980; torch.optim.AdamW; Moonlight's auxiliary AdamW.
@@ -27,7 +31,9 @@ struct ScaleByAdam {
   }
   std::string name() const { return "scale_by_adam"; }
   Traits traits() const { return {}; }
-  StateSpec state(const Bucket&) const { return {.name = name(), .slots = {{"exp_avg"}, {"exp_avg_sq"}}}; }
+  StateSpec state(const Bucket&) const {
+    return {.name = name(), .slots = {{"exp_avg"}, {.name = "exp_avg_sq", .follows = Follows::permutation}}};
+  }
   Tensor apply(const Tensor& u, State& s, const Step& step) const;
   Value to_value() const { return stage_value(name(), *this); }
 };

@@ -26,4 +26,9 @@ Tensor HeavyBall::apply(const Tensor& u, State& s, const Step&) const {
   return nesterov ? u.add(m, momentum) : m.clone();
 }
 
+Stage momentum(MomentumForm form, double decay, bool nesterov) {
+  if (form == MomentumForm::ema) return ema({.beta = decay, .nesterov = nesterov});
+  return heavy_ball({.momentum = decay, .nesterov = nesterov});
+}
+
 }  // namespace schatten

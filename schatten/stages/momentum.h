@@ -48,4 +48,9 @@ struct HeavyBall {
 };
 Stage heavy_ball(const HeavyBall& options);
 
+enum class MomentumForm { ema, heavy_ball };
+constexpr auto enum_names(MomentumForm) { return std::to_array<std::string_view>({"ema", "heavy_ball"}); }
+/// Either of the two.
+Stage momentum(MomentumForm form, double decay, bool nesterov);
+
 }  // namespace schatten

@@ -1,21 +1,9 @@
 // Stages that multiply by one number.
 #pragma once
+#include <schatten/core/shape_scale.h>
 #include <schatten/stages/stage.h>
 
 namespace schatten {
-
-/// How large an orthogonal update of an m x n matrix should be; named by author.
-enum class ShapeScale {
-  none,             // 1
-  jordan,           // sqrt(max(1, m / n))
-  jordan_released,  // the same on the last two dims of the unflattened tensor: 1 for square conv kernels
-  moonlight,        // 0.2 sqrt(max(m, n)): the update's RMS is AdamW's
-  bernstein,        // sqrt(m / n)
-};
-constexpr auto enum_names(ShapeScale) {
-  return std::to_array<std::string_view>({"none", "jordan", "jordan_released", "moonlight", "bernstein"});
-}
-double shape_factor(ShapeScale scale, const ParameterInfo& parameter);
 
 /// U = c(m, n) X. State none. Locality elementwise.
 /// Source  Jordan's Muon; Moonlight, arXiv:2502.16982; Bernstein, arXiv:2409.20325.

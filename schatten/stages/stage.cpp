@@ -17,10 +17,7 @@ struct Chain {
   std::string name() const { return ""; }  // transparent: children carry the names
   Traits traits() const {
     Traits all;
-    for (const Stage& s : stages) {
-      all.locality = std::max(all.locality, s.traits().locality);
-      all.reads_param |= s.traits().reads_param;
-    }
+    for (const Stage& s : stages) all = all | s.traits();
     return all;
   }
   StateSpec state(const Bucket& b) const {
@@ -30,8 +27,11 @@ struct Chain {
   }
   Tensor apply(const Tensor& u, State& s, const Step& step) const {
     Tensor update = u;
-    for (size_t i = 0; i < stages.size(); ++i) update = stages[i].apply(update, s.child(i), step);
+    for (size_t i = 0; i < stages.size() && update.defined(); ++i) update = stages[i].apply(update, s.child(i), step);
     return update;
+  }
+  void probe(const Tensor& h, State& s, const Step& step) const {
+    for (size_t i = 0; i < stages.size(); ++i) stages[i].probe(h, s.child(i), step);
   }
   Value to_value() const {
     Value list = Value::array();
@@ -66,6 +66,7 @@ struct Named {
     return spec;
   }
   Tensor apply(const Tensor& u, State& s, const Step& step) const { return inner.apply(u, s, step); }
+  void probe(const Tensor& h, State& s, const Step& step) const { inner.probe(h, s, step); }
   Value to_value() const {
     Value table = inner.to_value();
     table["named"] = label;
@@ -85,8 +86,18 @@ struct Identity {
 
 }  // namespace
 
-Bucket bucket_of(const ParameterInfo& info, at::ScalarType dtype, at::Device device) {
-  return {.parameter = &info, .rows = info.rows(), .cols = info.cols(), .dtype = dtype, .device = device};
+Traits operator|(const Traits& a, const Traits& b) {
+  return {.locality = std::max(a.locality, b.locality),
+          .reads_param = a.reads_param || b.reads_param,
+          .takes_vectors = a.takes_vectors && b.takes_vectors,
+          .batches = a.batches && b.batches,
+          .probe = a.probe == ProbeKind::none ? b.probe : a.probe,
+          .probe_every = std::max(a.probe_every, b.probe_every)};
+}
+
+Bucket bucket_of(const ParameterInfo& info, at::ScalarType dtype, at::Device device, const Rng& shared) {
+  return {
+      .parameter = &info, .rows = info.rows(), .cols = info.cols(), .dtype = dtype, .device = device, .shared = shared};
 }
 
 int64_t state_bytes(const StateSpec& spec, const Bucket& b) {
@@ -100,14 +111,14 @@ int64_t state_bytes(const StateSpec& spec, const Bucket& b) {
 
 State::State(const StateSpec& spec, const Bucket& b) : name_(spec.name) {
   for (const SlotSpec& slot : spec.slots)
-    slots_.emplace_back(slot.name, at::zeros(shape_of(slot, b),
-                                             at::TensorOptions().dtype(slot.dtype.value_or(b.dtype)).device(b.device)));
+    slots_.emplace_back(
+        slot, at::zeros(shape_of(slot, b), at::TensorOptions().dtype(slot.dtype.value_or(b.dtype)).device(b.device)));
   for (const StateSpec& c : spec.children) children_.emplace_back(c, b);
 }
 
 Tensor& State::operator[](std::string_view slot) {
-  for (auto& [name, tensor] : slots_)
-    if (name == slot) return tensor;
+  for (auto& [spec, tensor] : slots_)
+    if (spec.name == slot) return tensor;
   fail({"state of " + name_, "a declared slot", "'" + std::string(slot) + "'", "Declare it in state()."});
 }
 

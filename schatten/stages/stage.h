@@ -22,14 +22,24 @@ struct Bucket {
   int64_t rows = 0, cols = 0;
   at::ScalarType dtype = at::kFloat;  // of the state, unless a slot says otherwise
   at::Device device = at::kCPU;
+  Rng shared{};  // the same for all parameters of an optimizer: joint draws
 };
-Bucket bucket_of(const ParameterInfo& info, at::ScalarType dtype, at::Device device = at::kCPU);
+Bucket bucket_of(const ParameterInfo& info, at::ScalarType dtype, at::Device device = at::kCPU,
+                 const Rng& shared = Rng{});
+
+/// What becomes of a slot when a bracket changes the coordinates that its inner stage works in.
+enum class Follows {
+  rotation,     // a sum of gradients: turns with them (momentum_buffer, exp_avg)
+  permutation,  // one number per coordinate: only follows their order (exp_avg_sq)
+};
 
 /// Empty `shape` means: like the matrix.
 struct SlotSpec {
   std::string name;
   std::vector<int64_t> shape{};
   std::optional<at::ScalarType> dtype{};  // none: the state policy decides
+  Follows follows = Follows::rotation;
+  bool resizes = false;  // `shape` is the first one; the stage may put a tensor of another shape there later
 };
 struct StateSpec {
   std::string name;
@@ -46,10 +56,15 @@ class State {
   Tensor& operator[](std::string_view slot);
   State& child(size_t index) { return children_[index]; }
   /// Calls visit("ema/momentum_buffer", tensor) for every slot, depth first.
+  /// With a third argument the visitor sees the slot's declaration, too.
   template <class Visit>
   void each(Visit&& visit, const std::string& prefix = "") {
     const std::string here = prefix + name_ + "/";
-    for (auto& [name, tensor] : slots_) visit(here + name, tensor);
+    for (auto& [spec, tensor] : slots_) {
+      if constexpr (std::invocable<Visit&, std::string, Tensor&, const SlotSpec&>)
+        visit(here + spec.name, tensor, spec);
+      else visit(here + spec.name, tensor);
+    }
     for (State& c : children_) c.each(visit, name_.empty() ? prefix : here);
   }
   /// The same state seen through another view of every tensor (slices of elementwise stages).
@@ -62,26 +77,47 @@ class State {
 
  private:
   std::string name_;
-  std::vector<std::pair<std::string, Tensor>> slots_;
+  std::vector<std::pair<SlotSpec, Tensor>> slots_;
   std::vector<State> children_;
 };
 
 enum class Locality { elementwise, row, matrix };  // how much of W one result needs
 constexpr auto enum_names(Locality) { return std::to_array<std::string_view>({"elementwise", "row", "matrix"}); }
+
+/// A second kind of gradient that a stage wants now and then, beside the step's own.
+enum class ProbeKind {
+  none,
+  gauss_newton,  // gradient of the loss with labels sampled from the model itself
+  hutchinson,    // u * (H u) for a random sign vector u
+};
+constexpr auto enum_names(ProbeKind) { return std::to_array<std::string_view>({"none", "gauss_newton", "hutchinson"}); }
+
 struct Traits {
   Locality locality = Locality::elementwise;
   bool reads_param = false;
+  bool takes_vectors = true;  // false: makes no sense for a parameter that is no matrix
+  bool batches = true;        // false: one matrix at a time only, no leading dimensions
+  ProbeKind probe = ProbeKind::none;
+  int probe_every = 0;
 };
+/// What two stages need together.
+Traits operator|(const Traits& a, const Traits& b);
 
 /// What a stage is told beside its input.
 struct Step {
   int64_t step = 1;  // this parameter's own updates, from 1
   double lr = 0;
   const ParameterInfo& parameter;
-  Tensor grad;   // matrix view
-  Tensor param;  // matrix view; undefined inside basis brackets
-  Rng rng{};
+  Tensor grad;             // matrix view
+  Tensor param;            // matrix view; undefined inside basis brackets
+  Rng rng{};               // this parameter's own
+  Rng shared{};            // the same for all parameters: joint draws
+  double* rate = nullptr;  // see take_at
 };
+/// Says that this step, decay included, is to be taken at `share` of lr (LionMuon's Lion steps).
+inline void take_at(const Step& step, double share) {
+  if (step.rate) *step.rate = share;
+}
 
 template <class M>
 concept StageModel =
@@ -108,6 +144,8 @@ class Stage {
   /// What this machine and dtype make of options that leave a choice ("Newton-Schulz, 5 steps in bfloat16"); "" when
   /// there is none. A model says so by a member decided(dtype).
   std::string decided(at::ScalarType dtype) const { return self_->decided(dtype); }
+  /// Takes in a probe (see Traits::probe) of the matrix's shape. A model that wants none has no member probe().
+  void probe(const Tensor& h, State& s, const Step& step) const { self_->probe(h, s, step); }
   /// What could not go the usual way so far ("2 eigenvalue fallbacks"); "" when nothing. A model counts it in a shared
   /// tally, which no result depends on, and says so by a member noticed().
   std::string noticed() const { return self_->noticed(); }
@@ -122,6 +160,7 @@ class Stage {
     virtual Value to_value() const = 0;
     virtual std::string decided(at::ScalarType) const = 0;
     virtual std::string noticed() const = 0;
+    virtual void probe(const Tensor&, State&, const Step&) const = 0;
   };
   template <class M>
   struct Holder final : Concept {
@@ -138,6 +177,9 @@ class Stage {
     std::string noticed() const override {
       if constexpr (requires { model.noticed(); }) return model.noticed();
       else return "";
+    }
+    void probe(const Tensor& h, State& s, const Step& step) const override {
+      if constexpr (requires { model.probe(h, s, step); }) model.probe(h, s, step);
     }
     M model;
   };

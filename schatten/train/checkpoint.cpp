@@ -66,6 +66,7 @@ fs::path save_checkpoint(const fs::path& run_dir, const Checkpoint& checkpoint, 
     state["step"] = checkpoint.step;
     save_safetensors(half / "model.safetensors", checkpoint.model);
     save_safetensors(half / "optimizer.safetensors", checkpoint.optimizer);
+    if (checkpoint.average) save_safetensors(half / "average.safetensors", *checkpoint.average);
     write_file_durably(half / "config.json", to_pretty_json(checkpoint.model_config) + "\n");
     write_file_durably(half / "state.json", to_pretty_json(state) + "\n");
     fsync_folder(half);
@@ -98,6 +99,7 @@ Checkpoint load_checkpoint(const fs::path& folder) {
   c.step = c.state.integer_or("step", 0);
   c.model = load_safetensors(folder / "model.safetensors");
   c.optimizer = load_safetensors(folder / "optimizer.safetensors");
+  if (fs::exists(folder / "average.safetensors")) c.average = load_safetensors(folder / "average.safetensors");
   c.model_config = parse_json(read_file(folder / "config.json"), (folder / "config.json").string());
   return c;
 }

@@ -9,12 +9,13 @@
 namespace schatten {
 
 /// `checkpoints/step-N/` holds model.safetensors (transformers' names), config.json (transformers'),
-/// optimizer.safetensors and state.json.
+/// optimizer.safetensors and state.json; average.safetensors where weights are averaged.
 struct Checkpoint {
   int64_t step = 0;
   TensorFile model, optimizer;
-  Value model_config;  // transformers' config.json
-  Value state;         // position, counters, clocks: see docs/run-directory.md
+  std::optional<TensorFile> average{};  // averaged weights, by our parameter names
+  Value model_config;                   // transformers' config.json
+  Value state;                          // position, counters, clocks: see docs/run-directory.md
 };
 
 /// Written beside, fsynced, renamed; then all but the newest `keep` are removed.

@@ -46,6 +46,9 @@ void check_ranges(const RunConfig& c, const Value& table) {
   r.at_least("train.sample_length", c.train.sample_length, 0);
   r.at_least("train.threads", c.train.threads, 0);
   r.within("train.clip", c.train.clip, 0, 1e300);
+  r.within("optimizer.sam.rho", c.optimizer.sam.rho, 0, 1e300);
+  r.holds(c.optimizer.average >= 0 && c.optimizer.average < 1, "optimizer.average", "in [0, 1)",
+          Value(c.optimizer.average));
   r.at_least("data.batch", c.data.batch, 1);
   r.at_least("data.eval_batches", c.data.eval_batches, 1);
   r.at_least("spectra.every", c.spectra.every, 0);

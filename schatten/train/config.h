@@ -3,6 +3,7 @@
 #include <schatten/core/fields.h>
 #include <schatten/data/corpus.h>
 #include <schatten/models/language_model.h>
+#include <schatten/parameters/sharpness.h>
 #include <schatten/stages/spectral.h>
 
 #include <array>
@@ -18,11 +19,15 @@ struct OptimizerConfig {
   Value auxiliary = Value::Table{{"recipe", "adamw"}, {"lr", 0.003}};  // embeddings, head, gains, biases
   Value routes;  // an array of {match = "role or name pattern", recipe = ..., lr = ...}: replaces the two above
   ComputeDtype compute = ComputeDtype::automatic;  // of the spectral part
+  SharpnessOptions sam{.rho = 0};                  // two gradients per step
+  double average = 0;                              // decay of the averaged weights that evaluations read
   void fields(auto&& visit) {
     visit("matrix", matrix, "recipe of hidden matrices, with lr and its options");
     visit("auxiliary", auxiliary, "recipe of everything else");
     visit("routes", routes, "instead of both: [{match, recipe, lr, ...}], first match wins");
     visit("compute", compute, "dtype of the spectral part: auto, bfloat16, float32, float64");
+    visit("sam", sam, "SAM around any recipe: the step's gradient is taken at W + e; rho = 0: off");
+    visit("average", average, "evaluate an exponential average of the weights with this decay (0: off; 0.999)");
   }
 };
 

@@ -4,9 +4,11 @@
 #include <schatten/core/error.h>
 #include <schatten/core/files.h>
 #include <schatten/data/loader.h>
+#include <schatten/parameters/sharpness.h>
 #include <schatten/train/checkpoint.h>
 #include <schatten/train/environment.h>
 #include <schatten/train/progress_impl.h>
+#include <schatten/train/protocols.h>
 #include <schatten/train/run_files.h>
 #include <schatten/train/spectra_recorder.h>
 #include <schatten/train/trainer.h>
@@ -47,12 +49,16 @@ class Run {
 
  private:
   void set_up();
+  std::vector<Route> routes_for(const LanguageModel& model) const;
   Value resume_from(const fs::path& checkpoint);
   void announce();
   Value summary() const;
   bool train_one_step();
   double forward_and_backward(const Batch& batch);
   bool skip_bad_step(double loss, double norm);
+  double gradient_at_the_worst_point(const Batch& batch);
+  void observe();
+  void probe(const Batch& batch);
   std::string first_bad_layer() const;
   void update(double norm);
   void after_step(double norm);
@@ -80,6 +86,7 @@ class Run {
   std::unique_ptr<Loader> loader_;
   std::map<Split, std::vector<Batch>> held_out_;
   std::unique_ptr<SpectraRecorder> spectra_;
+  std::unique_ptr<WeightAverage> average_;
   std::unique_ptr<RunFiles> files_;
 
   Progress progress_;
@@ -105,8 +112,11 @@ void Run::set_up() {
     if (const auto inside = latest_checkpoint(from)) from = *inside / "model.safetensors";
     model_->load_weights(load_safetensors(from));
   }
-  optimizer_ = std::make_unique<Optimizer>(model_->parameters(), make_routes(config_.optimizer),
+  optimizer_ = std::make_unique<Optimizer>(model_->parameters(), routes_for(*model_),
                                            OptimizerOptions{.seed = rng_.of("optimizer").key()});
+  model_->watch_logits(!optimizer_->wants().empty());
+  if (config_.optimizer.average > 0)
+    average_ = std::make_unique<WeightAverage>(model_->parameters(), config_.optimizer.average);
   base_lr_ = optimizer_->assignments().front().lr;
   for (const Assignment& a : optimizer_->assignments())
     if (a.parameter.role == Role::hidden_matrix) {
@@ -126,6 +136,17 @@ void Run::set_up() {
   began_cpu_ = process_cpu_seconds();
 }
 
+/// A model that keeps unit rows gets them projected back at every step, unless the config says how else (the routing
+/// table shows it; `retract = {form = "project", every = 0}` leaves them alone).
+std::vector<Route> Run::routes_for(const LanguageModel& model) const {
+  std::vector<Route> routes = make_routes(config_.optimizer);
+  const bool unit = std::any_of(model.parameters().begin(), model.parameters().end(),
+                                [](const Parameter& p) { return p.info.unit_axis >= 0; });
+  for (Route& route : routes)
+    if (unit && !route.recipe.retract.active()) route.recipe.retract = {.form = RetractionForm::project};
+  return routes;
+}
+
 /// Returns how long the logs were then.
 Value Run::resume_from(const fs::path& folder) {
   const Checkpoint saved = load_checkpoint(folder);
@@ -139,6 +160,7 @@ Value Run::resume_from(const fs::path& folder) {
                          ": results may differ in the last bits");
   model_->load_weights(saved.model);
   optimizer_->load_state(saved.optimizer);
+  if (average_ && saved.average) average_->load_state(*saved.average);
   loader_->seek(saved.state.integer_or("position", 0));
   Value counters = saved.state.at("progress");
   for (const char* key : {"best_validation", "validation", "validation_bpb"})  // JSON has no infinity
@@ -270,6 +292,40 @@ void Run::update(double norm) {
   update_ratio_ = std::sqrt(moved / weight);
 }
 
+/// SAM: the gradient that steps is the one at W + e. Returns its norm.
+double Run::gradient_at_the_worst_point(const Batch& batch) {
+  std::vector<Tensor> weights;
+  for (const Parameter& p : model_->parameters()) weights.push_back(p.tensor);
+  Perturbation ascent(std::move(weights), config_.optimizer.sam);
+  model_->zero_grad();
+  forward_and_backward(batch);
+  ascent.restore();
+  return global_gradient_norm(model_->parameters());
+}
+
+/// Tells the controllers what the forward passes saw.
+void Run::observe() {
+  for (const std::string& what : optimizer_->wants()) {
+    if (what != "largest_logits")
+      fail({"trainer", "an observation that models offer (largest_logits)", "'" + what + "'", ""});
+    const std::vector<Tensor> largest = model_->largest_logits();
+    for (size_t block = 0; block < largest.size(); ++block)
+      optimizer_->observe(what, static_cast<int>(block), largest[block]);
+    model_->reset_largest_logits();
+  }
+}
+
+/// Sophia's Hessian estimate, after every k-th step.
+void Run::probe(const Batch& batch) {
+  const Traits traits = optimizer_->traits();
+  if (traits.probe == ProbeKind::none || traits.probe_every < 1 || progress_.step % traits.probe_every != 0) return;
+  const Rng rng = rng_.of("probe").at(progress_.step);
+  if (traits.probe == ProbeKind::gauss_newton) sampled_label_gradients(*model_, batch, rng);
+  else hutchinson_gradients(model_->parameters(), [&] { model_->loss(batch.tokens, batch.targets).backward(); }, rng);
+  if (std::isfinite(global_gradient_norm(model_->parameters()))) optimizer_->probe();
+  if (!optimizer_->wants().empty()) model_->reset_largest_logits();
+}
+
 bool Run::train_one_step() {
   cpu_before_ = process_cpu_seconds();
   watch_.start();
@@ -278,11 +334,20 @@ bool Run::train_one_step() {
   watch_.stop(Stopwatch::data);
   model_->zero_grad();
   const double loss = forward_and_backward(batch);
-  const double norm = global_gradient_norm(model_->parameters());
+  double norm = global_gradient_norm(model_->parameters());
   watch_.stop(Stopwatch::other);
-  if (!skip_bad_step(loss, norm)) {
+  bool good = !skip_bad_step(loss, norm);
+  if (good && config_.optimizer.sam.rho > 0) {
+    norm = gradient_at_the_worst_point(batch);
+    good = !skip_bad_step(loss, norm);
+  }
+  if (good) {
+    observe();
     update(norm);
     progress_.saw_loss(loss);
+    watch_.stop(Stopwatch::optimizer);
+    probe(batch);
+    if (average_) average_->update();
     watch_.stop(Stopwatch::optimizer);
   }
   ++progress_.step;
@@ -345,12 +410,14 @@ void Run::after_step(double norm) {
 double Run::evaluate(Split split) {
   const auto began = Clock::now();
   const at::NoGradGuard no_grad;
+  if (average_) average_->swap();
   double sum = 0;
   int64_t tokens = 0;
   for (const Batch& batch : held_out_.at(split)) {
     sum += model_->loss(batch.tokens, batch.targets).item<double>() * static_cast<double>(batch.tokens.numel());
     tokens += batch.tokens.numel();
   }
+  if (average_) average_->swap();
   const double loss = sum / static_cast<double>(tokens);
   const double bytes = corpus_->bytes_per_token();
   const double bpb = bytes > 0 ? loss / std::log(2.0) / bytes : kNaN;
@@ -389,6 +456,7 @@ void Run::checkpoint() {
                .model = model_->weights(),
                .optimizer = optimizer_->state(),
                .model_config = transformers_config(model_->architecture())};
+  if (average_) c.average = average_->state();
   c.state = Value::Table{{"config_hash", config_hash(config_)},
                          {"position", loader_->position()},
                          {"threads", static_cast<int64_t>(at::get_num_threads())},

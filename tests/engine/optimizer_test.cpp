@@ -177,7 +177,7 @@ TEST(Step, WithoutAGradientNothingHappensAndNoStepIsCounted) {
 }
 
 TEST(Step, RaisesTheVersionOnceAndOnlyWhereItWrote) {
-  const std::vector<Parameter> all{parameter("matrix", {12, 20}, 0), parameter("vector", {9}, 1),
+  const std::vector<Parameter> all{parameter("matrix", {12, 20}, 0), parameter("narrow", {1, 9}, 1),
                                    parameter("large", {600, 1001}, 2), parameter("skipped", {4, 6}, 3)};
   for (const Recipe& recipe : {sgd({}), adamw({}), muon({})}) {
     Optimizer optimizer(all, {{"large", adamw({}), 0.1}, {"any", recipe, 0.1}});

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <schatten/engine/optimizer.h>
 #include <schatten/papers/papers.h>
+#include <schatten/papers/registry.h>
 #include <schatten/stages/momentum.h>
 #include <torch/nn/modules/linear.h>
 #include <torch/optim/adamw.h>
@@ -149,8 +150,8 @@ TEST(Identity, DecayForms) {
   EXPECT_TRUE(is(decayed({}, 1), 2 - 0.1));
   EXPECT_TRUE(is(decayed(decoupled(0.5), 1), 2 * (1 - 0.05) - 0.1));
   EXPECT_TRUE(is(decayed(coupled(0.5), 1), 2 - 0.1 * (1 + 0.5 * 2)));
-  EXPECT_TRUE(is(decayed(cautious(0.5), 1), 2 * (1 - 0.05) - 0.1));  // update and weight agree in sign: decays
-  EXPECT_TRUE(is(decayed(cautious(0.5), -1), 2 + 0.1));              // they do not: no decay
+  EXPECT_TRUE(is(decayed(cautious_decay(0.5), 1), 2 * (1 - 0.05) - 0.1));  // update and weight agree in sign: decays
+  EXPECT_TRUE(is(decayed(cautious_decay(0.5), -1), 2 + 0.1));              // they do not: no decay
 }
 
 TEST(Identity, AnyTorchModuleSteps) {

@@ -59,9 +59,7 @@ class GoldenCase : public ::testing::TestWithParam<Case> {
     dtype_ = GetParam().dtype;
     rtol_ = std::stod(file_.metadata.at(dtype_ == at::kDouble ? "rtol_f64" : "rtol_f32"));
   }
-  void TearDown() override {
-    report_parity(GetParam().file, file_, dtype_, worst_, rtol_);
-  }
+  void TearDown() override { report_parity(GetParam().file, file_, dtype_, worst_, rtol_); }
 
   Tensor at(const std::string& name) const { return file_.at(name).to(dtype_).clone(); }
   /// |got - expected| <= rtol * scale.

@@ -1,0 +1,109 @@
+#include <ATen/ATen.h>
+#include <schatten/linalg/subspace.h>
+#include <schatten/stages/apollo.h>
+#include <schatten/stages/checks.h>
+
+#include <cmath>
+
+namespace schatten {
+
+namespace {
+
+at::ScalarType at_least_float32(at::ScalarType dtype) { return dtype == at::kDouble ? at::kDouble : at::kFloat; }
+
+struct ScaleChannelsLikeModel {
+  ScaleChannelsLike options;
+  Stage inner;
+
+  bool random() const { return options.projection == ApolloProjection::random; }
+  std::string name() const { return "scale_channels_like"; }
+  Traits traits() const {
+    return Traits{.locality = Locality::matrix, .takes_vectors = false, .batches = false} | inner.traits();
+  }
+  SubspaceShape shape(int64_t rows, int64_t cols) const {
+    return subspace_shape(name(), options.rank, options.type, rows, cols);
+  }
+  StateSpec state(const Bucket& b) const {
+    const SubspaceShape s = shape(b.rows, b.cols);
+    StateSpec spec{.name = name(), .children = {state_inside(inner, b, s)}};
+    if (random()) spec.slots = {{.name = "seed", .shape = {1}, .dtype = at::kLong, .follows = Follows::permutation}};
+    else spec.slots = basis_slots(s, b.dtype);
+    return spec;
+  }
+  /// The projection in use at this step.
+  Bases bases(const Tensor& u, State& s, const SubspaceShape& sh, const Step& step) const {
+    const bool refresh = (step.step - 1) % options.refresh_every == 0;
+    if (!random()) {
+      if (refresh) refresh_bases(u, s, sh);
+      return bases_in(s, sh);
+    }
+    Tensor& seed = s["seed"];
+    if (step.step == 1) seed.fill_(options.seed ? options.seed : step.parameter.index + 1);
+    else if (refresh) seed.fill_(next_seed(seed.item<int64_t>()));
+    const auto drawn = [&](int64_t rows, int64_t cols) {
+      return gaussian_projection(seed.item<int64_t>(), rows, cols, u.scalar_type()).to(u.device());
+    };
+    if (sh.left) return {.left = drawn(sh.rows, sh.rank)};
+    return {.right = drawn(sh.rank, sh.cols).mT()};
+  }
+  Tensor apply(const Tensor& u, State& s, const Step& step) const {
+    const SubspaceShape sh = shape(u.size(-2), u.size(-1));
+    const Bases now = bases(u, s, sh, step);
+    const ParameterInfo seen = seen_inside(step.parameter, sh);
+    const Tensor r = now.project(u);
+    const Step inside = step_inside(step, seen, step.grad.is_same(u) ? r : now.project(step.grad));
+    const Tensor n = inner.apply(r, s.child(0), inside);
+    return n.defined() ? u.mul(channel_factor(n, r, sh, options.scale_type)) : n;
+  }
+  Value to_value() const {
+    Value table = stage_value(name(), options);
+    table["inner"] = inner.to_value();
+    return table;
+  }
+  std::string decided(at::ScalarType dtype) const { return inner.decided(dtype); }
+  std::string noticed() const { return inner.noticed(); }
+};
+
+}  // namespace
+
+Tensor channel_factor(const Tensor& n, const Tensor& r, const SubspaceShape& shape, ChannelScale type) {
+  std::vector<int64_t> over{-2, -1};
+  if (type == ChannelScale::channel) over = {shape.left ? -2 : -1};
+  return at::linalg_vector_norm(n, 2, over, true).div_(at::linalg_vector_norm(r, 2, over, true).add_(1e-8));
+}
+
+Stage scale_channels_like(const ScaleChannelsLike& o, Stage inner) {
+  const char* who = "scale_channels_like";
+  check_subspace(who, o.rank, o.refresh_every);
+  check_inside(who, inner);
+  if (inner.traits().probe != ProbeKind::none)
+    fail_usage({who, "an inner stage that wants no probe", "'" + inner.name() + "'", "in_subspace hands probes on."});
+  if (o.type == SubspaceType::full)
+    fail_usage({who, "type std, reverse_std, left or right", "full", "One side has to keep its channels."});
+  if (o.seed < 0) fail_usage({who, "seed >= 0", std::to_string(o.seed), "0 takes the parameter's position."});
+  return ScaleChannelsLikeModel{o, std::move(inner)};
+}
+
+Stage limit_norm_growth(const LimitNormGrowth& o) {
+  if (!(o.limit > 1 && std::isfinite(o.limit)))
+    fail_usage({"limit_norm_growth", "limit > 1", to_json(Value(o.limit)), "1.01 is APOLLO's."});
+  return o;
+}
+
+StateSpec LimitNormGrowth::state(const Bucket& b) const {
+  return {.name = name(),
+          .slots = {
+              {.name = "norm", .shape = {1, 1}, .dtype = at_least_float32(b.dtype), .follows = Follows::permutation}}};
+}
+
+Tensor LimitNormGrowth::apply(const Tensor& u, State& s, const Step& step) const {
+  Tensor& nu = s["norm"];
+  const Tensor norm = at::linalg_vector_norm(u.to(nu.scalar_type()), 2, at::IntArrayRef({-2, -1}), true);
+  const Tensor growth = norm.div(nu.add(1e-8)).clamp_min(limit).div_(limit);
+  const bool first = step.step == 1;
+  const Tensor by = released ? (first ? at::ones_like(growth) : growth) : at::where(nu.gt(0), growth, 1.0);
+  nu.copy_(norm.div(by));
+  return u.div(by).to(u.scalar_type());
+}
+
+}  // namespace schatten

@@ -1,0 +1,62 @@
+#include <ATen/ATen.h>
+#include <schatten/stages/checks.h>
+#include <schatten/stages/fira.h>
+
+namespace schatten {
+
+namespace {
+
+struct SubspaceAndResidualModel {
+  SubspaceAndResidual options;
+  Stage inner, limiter;
+
+  std::string name() const { return "subspace_and_residual"; }
+  Traits traits() const {
+    return Traits{.locality = Locality::matrix, .takes_vectors = false, .batches = false} | inner.traits();
+  }
+  SubspaceShape shape(int64_t rows, int64_t cols) const {
+    return subspace_shape(name(), options.rank, options.type, rows, cols);
+  }
+  StateSpec state(const Bucket& b) const {
+    const SubspaceShape s = shape(b.rows, b.cols);
+    return {
+        .name = name(), .slots = basis_slots(s, b.dtype), .children = {state_inside(inner, b, s), limiter.state(b)}};
+  }
+  Tensor apply(const Tensor& u, State& s, const Step& step) const {
+    const SubspaceShape sh = shape(u.size(-2), u.size(-1));
+    if ((step.step - 1) % options.refresh_every == 0) refresh_bases(u, s, sh);
+    const Bases bases = bases_in(s, sh);
+    const ParameterInfo seen = seen_inside(step.parameter, sh);
+    const Tensor r = bases.project(u);
+    const Step inside = step_inside(step, seen, step.grad.is_same(u) ? r : bases.project(step.grad));
+    const Tensor n = inner.apply(r, s.child(0), inside);
+    if (!n.defined()) return n;
+    const Tensor rest = u.sub(bases.back(r), options.residual_released ? options.scale : 1);
+    const Tensor scaled = rest.mul(channel_factor(n, r, sh, options.scale_type));
+    return bases.back(n).mul_(options.scale).add_(limiter.apply(scaled, s.child(1), step));
+  }
+  Value to_value() const {
+    Value table = stage_value(name(), options);
+    table["inner"] = inner.to_value();
+    return table;
+  }
+  std::string decided(at::ScalarType dtype) const { return inner.decided(dtype); }
+  std::string noticed() const { return inner.noticed(); }
+};
+
+}  // namespace
+
+Stage subspace_and_residual(const SubspaceAndResidual& o, Stage inner) {
+  const char* who = "subspace_and_residual";
+  check_subspace(who, o.rank, o.refresh_every);
+  check_non_negative(who, "scale", o.scale);
+  check_inside(who, inner);
+  if (inner.traits().probe != ProbeKind::none)
+    fail_usage({who, "an inner stage that wants no probe", "'" + inner.name() + "'", "in_subspace hands probes on."});
+  if (o.type == SubspaceType::full)
+    fail_usage({who, "type std, reverse_std, left or right", "full", "One side has to keep its channels."});
+  return SubspaceAndResidualModel{o, std::move(inner),
+                                  limit_norm_growth({.limit = o.limit, .released = o.limiter_released})};
+}
+
+}  // namespace schatten
