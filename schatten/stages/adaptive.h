@@ -27,7 +27,7 @@ struct ScaleByAdam {
     visit("beta1", beta1, "decay of the first moment, in [0, 1)");
     visit("beta2", beta2, "decay of the second moment, in [0, 1)");
     visit("eps", eps, "added to the root");
-    visit("form", form, "torch: eps on the corrected root; uncorrected_eps: on the raw one");
+    visit("form", form, "torch: eps on the corrected root; uncorrected_eps: on the raw one; uncorrected: none");
   }
   std::string name() const { return "scale_by_adam"; }
   Traits traits() const { return {}; }

@@ -43,10 +43,10 @@ struct InRandomSubspaceModel {
     return with_shape(std::move(inside), b.rows, b.cols, true);
   }
   StateSpec state(const Bucket& b) const {
+    const SubspaceShape s = shape(b.rows, b.cols);
+    if (options.moments == AtRefresh::transport) check_transport(name(), state_inside(inner, b, s), s);
     const bool full = branch(*b.parameter, b.rows, b.cols, b.shared, 0).full;
-    return {.name = name(),
-            .slots = basis_slots(shape(b.rows, b.cols), basis_dtype(b.dtype)),
-            .children = {branch_state(b, full)}};
+    return {.name = name(), .slots = basis_slots(s, basis_dtype(b.dtype)), .children = {branch_state(b, full)}};
   }
   /// Where the subspace is the whole space nothing is left for the other branch.
   Branch branch(const ParameterInfo& p, int64_t rows, int64_t cols, const Rng& shared, int64_t period) const {

@@ -90,6 +90,18 @@ Bases refresh_bases(const Tensor& g, State& s, const SubspaceShape& shape) {
   return before;
 }
 
+void check_transport(std::string_view who, const StateSpec& inner, const SubspaceShape& shape) {
+  for (const SlotSpec& s : inner.slots) {
+    if (s.follows != Follows::rotation || c10::multiply_integers(s.shape) == 1) continue;
+    const bool moves = s.shape == std::vector<int64_t>{shape.small_rows(), shape.small_cols()} &&
+                       (!s.dtype || at::isFloatingType(*s.dtype));
+    if (!moves)
+      fail_usage({std::string(who), "moments = \"transport\" around a stage whose state can turn with the basis",
+                  "'" + inner.name + "/" + s.name + "'", "Set moments = \"keep\" or \"reset\"."});
+  }
+  for (const StateSpec& child : inner.children) check_transport(who, child, shape);
+}
+
 void transport(State& inner, const Bases& before, const Bases& now) {
   const Tensor left = now.left.defined() ? at::mm(now.left.mT(), before.left) : Tensor();
   const Tensor right = now.right.defined() ? at::mm(before.right.mT(), now.right) : Tensor();
@@ -144,19 +156,6 @@ StateSpec state_inside(const Stage& inner, const Bucket& b, const SubspaceShape&
 
 namespace {
 
-/// Moments can be moved where they are one matrix in the small one's coordinates.
-void check_transport(const StateSpec& spec, const SubspaceShape& shape) {
-  for (const SlotSpec& s : spec.slots) {
-    if (s.follows != Follows::rotation || c10::multiply_integers(s.shape) == 1) continue;
-    const bool moves = s.shape == std::vector<int64_t>{shape.small_rows(), shape.small_cols()} &&
-                       (!s.dtype || at::isFloatingType(*s.dtype));
-    if (!moves)
-      fail_usage({"in_subspace", "moments = \"transport\" around a stage whose state can turn with the basis",
-                  "'" + spec.name + "/" + s.name + "'", "Set moments = \"keep\" or \"reset\"."});
-  }
-  for (const StateSpec& child : spec.children) check_transport(child, shape);
-}
-
 struct InSubspaceModel {
   InSubspace options;
   Stage inner;
@@ -173,7 +172,7 @@ struct InSubspaceModel {
   StateSpec state(const Bucket& b) const {
     const SubspaceShape s = shape(b.rows, b.cols);
     StateSpec spec{.name = name(), .slots = basis_slots(s, b.dtype), .children = {state_inside(inner, b, s)}};
-    if (options.moments == AtRefresh::transport) check_transport(spec.children[0], s);
+    if (options.moments == AtRefresh::transport) check_transport(name(), spec.children[0], s);
     if (complement) spec.children.push_back(with_shape(complement->state(b), b.rows, b.cols));
     return spec;
   }

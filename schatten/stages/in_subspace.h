@@ -78,12 +78,14 @@ std::vector<SlotSpec> basis_slots(const SubspaceShape& shape, at::ScalarType dty
 Bases bases_in(State& s, const SubspaceShape& shape);
 /// The leading singular directions of g, put into the slots; returns what was there.
 Bases refresh_bases(const Tensor& g, State& s, const SubspaceShape& shape);
+/// Refuses state that cannot turn with a basis: slots that follow rotations must be one matrix of the small shape.
+void check_transport(std::string_view who, const StateSpec& inner, const SubspaceShape& shape);
 /// Moves every inner slot that follows rotations from the old coordinates into the new ones.
 void transport(State& inner, const Bases& before, const Bases& now);
 
 /// The parameter as a stage inside sees it: of the small shape, its rows no heads any more.
 ParameterInfo seen_inside(const ParameterInfo& parameter, const SubspaceShape& shape);
-/// The same step for a stage on `u`, made from the step's gradient by `view`; without W.
+/// The same step as a stage inside is told of it: its own parameter and gradient, no W.
 Step step_inside(const Step& step, const ParameterInfo& parameter, const Tensor& grad);
 /// The declaration with shapes spelt out where they were the matrix's.
 StateSpec with_shape(StateSpec spec, int64_t rows, int64_t cols, bool resizes = false);

@@ -55,6 +55,20 @@ TEST(Retraction, EveryRightFormStaysOnTheSphereAndGoesDownhill) {
     }
 }
 
+TEST(Retraction, AnAxisCanBeNamedInsteadOfTheModels) {
+  for (const int axis : {0, 1}) {
+    Sphere by_model({.form = RetractionForm::tangent}, 0.05, identity(), axis);
+    Sphere by_name({.form = RetractionForm::tangent, .axis = axis == 1 ? UnitAxis::rows : UnitAxis::cols}, 0.05,
+                   identity(), -1);
+    by_name.w.detach().copy_(by_model.w.detach());
+    for (int64_t t = 1; t <= 3; ++t) {
+      by_model.step(draw({12, 20}, t));
+      by_name.step(draw({12, 20}, t));
+    }
+    EXPECT_TRUE(at::equal(by_model.w, by_name.w)) << axis;
+  }
+}
+
 TEST(Retraction, GeodesicsNeedNoRenormalising) {
   for (const RetractionForm form : {RetractionForm::geodesic_fixed, RetractionForm::geodesic_scaled}) {
     Sphere s({.form = form, .every = 0}, 0.1);

@@ -104,6 +104,29 @@ TEST_F(Family, ProtocolsResumeBitwise) {
     expect_resume_is_bitwise(adamw + protocol);
 }
 
+// The examples of docs/recipes.md on models: NorMuon with MuonClip's controller on an nGPT whose rows stay unit, ...
+TEST_F(Family, NormuonWithQkClipOnAnNgpt) {
+  const std::string toml = R"(
+model = { preset = "ngpt-tiny", layers = 2, width = 32, heads = 2, kv_heads = 2, ffn = 48, context = 16 }
+optimizer.matrix = { recipe = "normuon", lr = 0.02, retract = { form = "project", every = 2 }, controllers = [{ controller = "qk_clip", tau = 2.0 }] }
+)";
+  expect_resume_is_bitwise(toml);
+  run(config(toml, "one"));
+  const Checkpoint c = load_checkpoint(*latest_checkpoint(folder_ / "one"));  // after 6 steps: a projected one
+  const Tensor query = c.model.at("transformer.h.0.query.weight").to(at::kDouble);
+  const Tensor down = c.model.at("transformer.h.0.mlp_c_proj.weight").to(at::kDouble);
+  EXPECT_LT((down.norm(2, {0}) - 1).abs().max().item<double>(), 1e-6);
+  EXPECT_LE((query.norm(2, {1}) - 1).max().item<double>(), 1e-6);  // a clip comes after the projection, and shortens
+}
+
+// ... and the retraction that a model with unit rows gets where the config says nothing.
+TEST_F(Family, AnNgptStaysOnTheSphereWithoutBeingTold) {
+  run(config("model = { preset = \"ngpt-tiny\", layers = 1, width = 32, heads = 2, ffn = 48, context = 16 }", "one"));
+  const Checkpoint c = load_checkpoint(*latest_checkpoint(folder_ / "one"));
+  for (const char* rows : {"transformer.wte.weight", "lm_head.weight", "transformer.h.0.query.weight"})
+    EXPECT_LT((c.model.at(rows).norm(2, {1}) - 1).abs().max().item<double>(), 1e-6) << rows;
+}
+
 TEST_F(Family, SamChangesTheRunAndRhoZeroDoesNot) {
   const auto end = [&](const std::string& toml) {
     run(config(matrix_recipe("adamw") + toml, "one"));
