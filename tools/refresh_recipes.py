@@ -17,7 +17,7 @@ import tempfile
 from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-CLI = ROOT / "build" / "schatten"
+CLI = pathlib.Path(os.environ.get("SCHATTEN_CLI", ROOT / "build" / "schatten"))
 DOCS = ROOT / "docs"
 RESULTS = DOCS / "recipes" / "family.json"  # what the pages are made from; taken over from the campaign's results
 CAMPAIGN = ROOT / "runs" / "family" / "results.json"
@@ -48,7 +48,7 @@ def doc_blocks() -> dict[str, str]:
     return blocks
 
 
-def taken_over() -> dict[str, Any]:
+def take_over() -> None:
     """Of the campaign's results only what the pages show."""
     if CAMPAIGN.exists():
         results = json.loads(CAMPAIGN.read_text())
@@ -68,7 +68,6 @@ def taken_over() -> dict[str, Any]:
             }
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
-    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {"recipes": {}}
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -140,7 +139,8 @@ def overview(all_recipes: list[dict[str, Any]], family: dict[str, Any]) -> str:
 
 def pages() -> dict[pathlib.Path, str]:
     """Every page and its text; the tests compare them with what is committed."""
-    family, blocks, everything = taken_over(), doc_blocks(), recipes()
+    family = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"recipes": {}}
+    blocks, everything = doc_blocks(), recipes()
     missing = [r["name"] for r in everything if r["name"] not in blocks]
     if missing:
         raise SystemExit(f"[recipes] expected a doc block above `inline Recipe NAME(`, got none for {', '.join(missing)}")
@@ -172,14 +172,22 @@ def parity() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parity", action="store_true", help="also run the parity tests and write docs/parity.md")
-    if parser.parse_args().parity:
+    parser.add_argument("--check", action="store_true", help="write nothing; fail where a page is not what would be written")
+    options = parser.parse_args()
+    if options.check:
+        stale = [str(path.relative_to(ROOT)) for path, text in pages().items() if not path.exists() or path.read_text() != text]
+        if stale:
+            raise SystemExit(f"[recipes] not current: {', '.join(stale)}\n  make recipes")
+        return
+    if options.parity:
         parity()
+    take_over()
     made = pages()
     for path, text in made.items():
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
-    for stale in set((DOCS / "recipes").glob("*.md")) - set(made) - {DOCS / "recipes" / "intro.md"}:
-        stale.unlink()
+    for left in set((DOCS / "recipes").glob("*.md")) - set(made) - {DOCS / "recipes" / "intro.md"}:
+        left.unlink()
 
 
 if __name__ == "__main__":

@@ -21,22 +21,42 @@ void expect_divides(std::string_view part, int64_t divisor, std::string_view who
               std::to_string(divisor), ""});
 }
 
-void check_kind(const Architecture& a) {
-  if (a.kind == "llama" && (a.width / a.heads) % 2 != 0) {
+void check_rotary(const Architecture& a) {
+  if ((a.width / a.heads) % 2 != 0) {
     fail_usage({"model.heads", "an even head size (rotary embedding turns pairs)",
                 "width / heads = " + std::to_string(a.width / a.heads), ""});
   }
-  if (a.kind == "gpt" && a.kv_heads != a.heads) {
-    fail_usage({"model.kv_heads", "kv_heads = heads = " + std::to_string(a.heads) + " for gpt",
-                std::to_string(a.kv_heads), "the llama presets group keys and values"});
+  if (a.rotary == RotaryForm::half || a.kind == "ngpt") return;
+  if (a.rotary == RotaryForm::interleaved && a.kind == "ngpt_gated") return;
+  fail_usage({"rotary", "half for " + a.kind, std::string(enum_name(a.rotary)),
+              "interleaved is for ngpt and ngpt_gated, official for ngpt"});
+}
+
+void check_ungrouped(const Architecture& a) {
+  if (a.kv_heads == a.heads) return;
+  fail_usage({"model.kv_heads", "kv_heads = heads = " + std::to_string(a.heads) + " for " + a.kind,
+              std::to_string(a.kv_heads), "the llama presets group keys and values"});
+}
+
+void check_kind(const Architecture& a) {
+  const bool learned_positions = a.kind == "gpt" || a.kind == "ngpt_gated_plan";
+  if (!learned_positions) check_rotary(a);
+  if (a.kind != "llama") check_ungrouped(a);
+  if (a.kind.starts_with("ngpt") && a.tied) {
+    fail_usage({"model.tied", "0 for " + a.kind + " (its head is a matrix of its own)", "1", ""});
   }
+}
+
+Tensor unit_along(const Tensor& matrix, int axis) {
+  return axis < 0 ? matrix : matrix / at::linalg_vector_norm(matrix, 2, at::IntArrayRef({axis}), /*keepdim=*/true);
 }
 
 Tensor initial_value(const ParameterInfo& info, at::ScalarType dtype, const Rng& rng, double deviation) {
   if (info.role == Role::gain) return at::ones(info.shape, dtype);
   if (info.role == Role::bias) return at::zeros(info.shape, dtype);
   // Scaled in float64 and rounded once: lower precisions start at the rounding of the same model.
-  return rng.of("init").at(info.index).normal(info.shape, at::kDouble).mul_(deviation).to(dtype);
+  const Tensor drawn = rng.of("init").at(info.index).normal(info.shape, at::kDouble).mul_(deviation);
+  return unit_along(drawn, info.unit_axis).to(dtype);
 }
 
 void check_ids(const Tensor& tokens, int64_t vocab, std::string_view what) {

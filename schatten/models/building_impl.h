@@ -23,7 +23,8 @@ class ParameterList {
   std::vector<ParameterInfo> infos_;
 };
 
-/// Leaves with requires_grad: gains are 1, biases 0, all else N(0, deviation(info)).
+/// Leaves with requires_grad: gains are 1, biases 0, all else N(0, deviation(info)), brought to unit norm along unit_axis
+/// where there is one.
 std::vector<Parameter> make_leaves(std::vector<ParameterInfo> infos, at::ScalarType dtype, const Rng& rng,
                                    const std::function<double(const ParameterInfo&)>& deviation);
 

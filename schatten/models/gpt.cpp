@@ -109,7 +109,7 @@ void add_norm(ParameterList& list, const std::string& name, int64_t width, int b
   list.add(name + ".bias", Role::bias, {width}, block);
 }
 
-/// Heads and fused rows are the same for a projection and its bias.
+/// Projection, heads and fused rows are the same for a projection and its bias.
 void add_affine(ParameterList& list, const ParameterInfo& like, int64_t rows, int64_t cols) {
   const auto add = [&](const char* suffix, Role role, std::vector<int64_t> shape) {
     ParameterInfo& info = list.add(like.name + suffix, role, std::move(shape), like.block);
@@ -124,8 +124,8 @@ void add_affine(ParameterList& list, const ParameterInfo& like, int64_t rows, in
 
 void add_block(ParameterList& list, const Architecture& a, int block) {
   const int heads = static_cast<int>(a.heads);
-  const auto affine = [&](const char* name, int64_t rows, int64_t cols) {
-    add_affine(list, {.name = block_name(block, name), .block = block}, rows, cols);
+  const auto affine = [&](const char* name, int64_t rows, int64_t cols, Projection projection = Projection::none) {
+    add_affine(list, {.name = block_name(block, name), .block = block, .projection = projection}, rows, cols);
   };
   add_norm(list, block_name(block, "ln_1"), a.width, block);
   add_affine(list,
@@ -136,7 +136,7 @@ void add_block(ParameterList& list, const Architecture& a, int block) {
               .kv_heads = heads,
               .fused_parts = {a.width, a.width, a.width}},
              3 * a.width, a.width);
-  affine("attn.c_proj", a.width, a.width);
+  affine("attn.c_proj", a.width, a.width, Projection::output);
   add_norm(list, block_name(block, "ln_2"), a.width, block);
   affine("mlp.c_fc", a.ffn, a.width);
   affine("mlp.c_proj", a.width, a.ffn);

@@ -1,10 +1,12 @@
 #include <ATen/ATen.h>
+#include <ATen/OpMathType.h>
 #include <ATen/core/grad_mode.h>
 #include <c10/util/StringUtil.h>
 #include <schatten/models/building_impl.h>
 #include <schatten/models/gpt.h>
 #include <schatten/models/language_model.h>
 #include <schatten/models/llama.h>
+#include <schatten/models/ngpt.h>
 
 #include <array>
 #include <limits>
@@ -26,8 +28,10 @@ struct Kind {
   Value (*config)(const Architecture&);
 };
 
-constexpr std::array kinds = {Kind{"llama", llama_parameters, make_llama, llama_config},
-                              Kind{"gpt", gpt_parameters, make_gpt, gpt_config}};
+constexpr std::array kinds = {
+    Kind{"llama", llama_parameters, make_llama, llama_config}, Kind{"gpt", gpt_parameters, make_gpt, gpt_config},
+    Kind{"ngpt", ngpt_parameters, make_ngpt, ngpt_config}, Kind{"ngpt_gated", ngpt_parameters, make_ngpt, ngpt_config},
+    Kind{"ngpt_gated_plan", ngpt_plan_parameters, make_ngpt_plan, ngpt_plan_config}};
 
 const Kind& kind_of(const Architecture& architecture) {
   std::string known;
@@ -46,7 +50,8 @@ int64_t total(const auto& parameters, const auto& info_of) {
 
 /// Masks and tables that older checkpoints of transformers carry beside the weights.
 bool is_buffer(std::string_view name) {
-  return name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias") || name.ends_with(".rotary_emb.inv_freq");
+  return name == "logit_scale" || name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias") ||
+         name.ends_with(".rotary_emb.inv_freq");
 }
 
 /// The hub's GPT-2 was saved without its head, and so without the outer module's prefix.
@@ -209,13 +214,15 @@ void LanguageModel::reset_largest_logits() {
 void LanguageModel::see_logits(int64_t block, const Tensor& q, const Tensor& k, double scale) const {
   if (!watching_) return;
   const at::NoGradGuard no_grad;
+  const at::ScalarType wide = at::toOpMathType(q.scalar_type());
   const int64_t heads = q.size(1), per_key = heads / k.size(1), length = q.size(2);
-  const Tensor later = at::ones({length, length}, at::kBool).triu(1);
+  const Tensor later = at::ones({length, length}, q.options().dtype(at::kBool)).triu(1);
   for (int64_t h = 0; h < heads; ++h) {  // one head at a time: [B, T, T] is all that it takes
-    const Tensor scores = at::matmul(q.detach().select(1, h), k.detach().select(1, h / per_key).mT());
-    const Tensor allowed = scores.to(at::kFloat).masked_fill(later, -std::numeric_limits<float>::infinity());
+    // A product rounded to bfloat16 would be the maximum of what rounding left.
+    const Tensor query = q.detach().select(1, h).to(wide), key = k.detach().select(1, h / per_key).to(wide);
+    const Tensor allowed = at::matmul(query, key.mT()).masked_fill_(later, -std::numeric_limits<float>::infinity());
     Tensor so_far = largest_[static_cast<size_t>(block)][h];
-    so_far.copy_(at::maximum(so_far, allowed.amax() * scale));
+    so_far.copy_(at::maximum(so_far, allowed.amax().to(so_far.options()) * scale));
   }
 }
 

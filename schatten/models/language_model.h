@@ -5,9 +5,11 @@
 #include <schatten/core/rng.h>
 #include <schatten/core/safetensors.h>
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -23,7 +25,8 @@ struct ModelOptions {
 
   void fields(auto&& visit) {
     visit("preset", preset,
-          "llama-tiny, llama-small, llama-60m, llama-135m, llama-350m, llama-1b, gpt-small, gpt2-124m");
+          "llama-tiny, llama-small, llama-60m, llama-135m, llama-350m, llama-1b, gpt-small, gpt2-124m, ngpt-tiny, "
+          "ngpt-small, ngpt-gated-small, ngpt-plan-tiny, ngpt-plan-small (sizes of the llama presets)");
     visit("layers", layers, "transformer blocks (0: the preset's)");
     visit("width", width, "residual width (0: the preset's)");
     visit("heads", heads, "attention heads (0: the preset's)");
@@ -32,17 +35,23 @@ struct ModelOptions {
     visit("context", context, "sequence length (0: the preset's)");
     visit("vocab", vocab, "vocabulary (0: what the data needs)");
     visit("tied", tied, "1: head shares the embedding, 0: own head, -1: the preset's");
-    visit("init_std", init_std, "standard deviation of initial matrices");
+    visit("init_std", init_std, "standard deviation of initial matrices (nGPT: none, its rows are unit)");
     visit("init_from", init_from, "start from these weights (.safetensors, transformers' names)");
   }
 };
 
+/// Which channels of a head rotary positions turn together: j and j + head_dim/2, or 2j and 2j + 1. `official` is what
+/// NVIDIA/ngpt computes and no rotation: for comparison with that code only.
+enum class RotaryForm { half, interleaved, official };
+constexpr auto enum_names(RotaryForm) { return std::to_array<std::string_view>({"half", "interleaved", "official"}); }
+
 /// The numbers that a model is built from, all filled in.
 struct Architecture {
-  std::string kind;  // "llama" or "gpt"
+  std::string kind;  // "llama", "gpt", "ngpt", "ngpt_gated" or "ngpt_gated_plan"
   int64_t layers = 0, width = 0, heads = 0, kv_heads = 0, ffn = 0, context = 0, vocab = 0;
   bool tied = false;
   double init_std = 0.02, norm_eps = 1e-6, rope_base = 10000;
+  RotaryForm rotary = RotaryForm::half;  // others: nGPT only
 };
 
 class LanguageModel {
@@ -56,7 +65,8 @@ class LanguageModel {
   /// In a fixed order; a tied head is listed once, as the embedding.
   const std::vector<Parameter>& parameters() const { return parameters_; }
   int64_t num_parameters() const;
-  /// Weights under transformers' names and layouts (GPT-2's Conv1D weights are stored [in, out] there).
+  /// Weights under transformers' names and layouts (GPT-2's Conv1D weights are stored [in, out] there); nGPT, which it
+  /// does not have, under those of the published code.
   /// They may share memory with the parameters: save or clone before the next step.
   TensorFile weights() const;
   /// The reverse. Errors name missing, unexpected and misshaped tensors, and change nothing then.
@@ -96,7 +106,7 @@ std::vector<std::string> model_preset_names();
 /// What a model of this architecture would list, nothing allocated.
 std::vector<ParameterInfo> parameter_infos(const Architecture& architecture);
 int64_t num_parameters(const Architecture& architecture);
-/// transformers' config.json for these weights.
+/// transformers' config.json for these weights; nGPT's names itself by model_type and claims no class there.
 Value transformers_config(const Architecture& architecture);
 
 }  // namespace schatten

@@ -1,6 +1,7 @@
 #include <ATen/ATen.h>
 #include <schatten/models/building_impl.h>
 #include <schatten/models/llama.h>
+#include <schatten/models/rotary_impl.h>
 
 #include <cmath>
 #include <string>
@@ -11,25 +12,6 @@ namespace {
 
 std::string block_name(int64_t block, const std::string& rest) {
   return "model.layers." + std::to_string(block) + "." + rest;
-}
-
-/// cos and sin of position x frequency, [T, 1, head_dim / 2]: they broadcast over [B, T, heads, .].
-struct Rotary {
-  Tensor cos, sin;
-
-  Rotary first(int64_t length) const { return {cos.narrow(0, 0, length), sin.narrow(0, 0, length)}; }
-  Tensor turn(const Tensor& x) const {
-    const auto halves = x.chunk(2, -1);
-    const Tensor &a = halves[0], &b = halves[1];
-    return at::cat({a * cos - b * sin, b * cos + a * sin}, -1);
-  }
-};
-
-Rotary make_rotary(int64_t length, int64_t head_dim, double base, at::ScalarType dtype) {
-  const Tensor exponent = at::arange(0, head_dim, 2, at::kDouble) / static_cast<double>(head_dim);
-  const Tensor frequency = at::pow(at::scalar_tensor(base, at::kDouble), -exponent);
-  const Tensor angle = at::outer(at::arange(length, at::kDouble), frequency).unsqueeze(1);
-  return {angle.cos().to(dtype), angle.sin().to(dtype)};
 }
 
 struct Block {
@@ -54,9 +36,7 @@ class Llama final : public LanguageModel {
 };
 
 Llama::Llama(const Architecture& architecture, at::ScalarType dtype, const Rng& rng)
-    : architecture_(architecture),
-      rotary_(
-          make_rotary(architecture.context, architecture.width / architecture.heads, architecture.rope_base, dtype)) {
+    : architecture_(architecture), rotary_(architecture, dtype) {
   const double deviation = architecture.init_std;
   parameters_ =
       make_leaves(llama_parameters(architecture), dtype, rng, [=](const ParameterInfo&) { return deviation; });

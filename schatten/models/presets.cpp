@@ -1,6 +1,8 @@
 #include <schatten/models/building_impl.h>
 #include <schatten/models/language_model.h>
 
+#include <utility>
+
 namespace schatten {
 namespace {
 
@@ -30,16 +32,28 @@ Architecture gpt(int64_t layers, int64_t width, int64_t heads, int64_t context, 
           .norm_eps = 1e-5};
 }
 
+/// The sizes of a llama preset: but for a few vectors it has as many parameters.
+Architecture ngpt(std::string kind, Architecture sizes) {
+  sizes.kind = std::move(kind);
+  return sizes;
+}
+
 /// kv_heads 0 means as many as heads, ffn 0 means four times the width: true after overrides too.
 std::vector<Preset> presets() {
-  return {{"llama-tiny", llama(4, 128, 4, 304, 128, 256)},
-          {"llama-small", llama(4, 256, 8, 688, 256, 256)},
+  const Architecture tiny = llama(4, 128, 4, 304, 128, 256), small = llama(4, 256, 8, 688, 256, 256);
+  return {{"llama-tiny", tiny},
+          {"llama-small", small},
           {"llama-60m", llama(8, 512, 8, 1376, 256, 32000)},
           {"llama-135m", llama(12, 768, 12, 2048, 256, 32000)},
           {"llama-350m", llama(24, 1024, 16, 2736, 256, 32000)},
           {"llama-1b", llama(24, 2048, 32, 5461, 256, 32000)},
           {"gpt-small", gpt(4, 256, 8, 256, 256)},
-          {"gpt2-124m", gpt(12, 768, 12, 1024, 50257)}};
+          {"gpt2-124m", gpt(12, 768, 12, 1024, 50257)},
+          {"ngpt-tiny", ngpt("ngpt", tiny)},
+          {"ngpt-small", ngpt("ngpt", small)},
+          {"ngpt-gated-small", ngpt("ngpt_gated", small)},
+          {"ngpt-plan-tiny", ngpt("ngpt_gated_plan", tiny)},
+          {"ngpt-plan-small", ngpt("ngpt_gated_plan", small)}};
 }
 
 Architecture find_preset(const std::string& name) {

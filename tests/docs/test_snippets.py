@@ -56,6 +56,17 @@ def test_the_recipe_table_is_current() -> None:
     assert block and block[1] == printed, "make readme brings the README up to date"
 
 
+def test_the_recipe_pages_are_current() -> None:
+    done = subprocess.run([sys.executable, SOURCE / "tools" / "refresh_recipes.py", "--check"], text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_recording_stands_in_the_parity_table() -> None:
+    listed = set(re.findall(r"^\| `(\w+)`", (SOURCE / "docs" / "parity.md").read_text(), re.MULTILINE))
+    recorded = {path.stem for path in (SOURCE / "tests" / "golden" / "optimizers").glob("*.safetensors")}
+    assert recorded - listed == set(), "make parity"
+
+
 def test_the_cpp_example_builds_against_an_installed_copy(tmp_path: pathlib.Path) -> None:
     cmake = pathlib.Path(sys.executable).parent / "cmake"
     shell(f"'{cmake}' --install '{CLI.parent}' --prefix '{tmp_path / 'a prefix'}'", tmp_path)

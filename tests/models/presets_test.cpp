@@ -49,10 +49,34 @@ TEST(Presets, SmallOnesSuitTwoCores) {
   EXPECT_LE(count("llama-tiny"), 800'000);
   EXPECT_EQ(count("llama-small"), 3'295'488);
   EXPECT_LE(count("gpt-small"), 3'500'000);
+  EXPECT_LE(count("ngpt-tiny"), 800'000);
+  EXPECT_LE(count("ngpt-small"), 3'350'000);
+  EXPECT_LE(count("ngpt-gated-small"), 3'350'000);
+  EXPECT_LE(count("ngpt-plan-small"), 3'350'000);
+}
+
+/// 2 V d + L (4 d^2 + 3 d f + 3 d + 2 f) + V; published with f = 4 d.
+TEST(Presets, NgptHasThePublishedSizes) {
+  const auto count = [](int64_t layers, int64_t width, int64_t vocab) {
+    return num_parameters(resolve_architecture(
+        {.preset = "ngpt-tiny", .layers = layers, .width = width, .heads = 4, .ffn = 4 * width, .vocab = vocab}, 0));
+  };
+  EXPECT_EQ(count(4, 128, 256), 1'120'000);
+  EXPECT_EQ(count(12, 1024, 50304), 304'534'656);
+  EXPECT_EQ(count(24, 1024, 50304), 505'996'416);
+  const Architecture plan{.kind = "ngpt_gated_plan",
+                          .layers = 11,
+                          .width = 768,
+                          .heads = 6,
+                          .kv_heads = 6,
+                          .ffn = 3072,
+                          .context = 128,
+                          .vocab = 50257};
+  EXPECT_EQ(num_parameters(plan) + 1, 155'166'743);  // theirs has the scale of the logits, a constant here
 }
 
 TEST(Presets, AllResolve) {
-  EXPECT_EQ(model_preset_names().size(), 8u);
+  EXPECT_EQ(model_preset_names().size(), 13u);
   for (const std::string& name : model_preset_names()) {
     const Architecture a = resolve_architecture({.preset = name}, 0);
     EXPECT_EQ(a.kv_heads, a.heads) << name;
@@ -89,7 +113,23 @@ TEST(Presets, RefuseWhatCannotBe) {
   expect_says(refusal({.tied = 2}), "model.tied");
   expect_says(refusal({.init_std = -1}), "model.init_std");
   expect_says(refusal({.preset = "gpt-small", .kv_heads = 2}), "model.kv_heads");
-  expect_says(message_of<UsageError>([] { num_parameters({.kind = "rnn"}); }), "llama, gpt");
+  expect_says(refusal({.preset = "ngpt-tiny", .kv_heads = 2}), "kv_heads = heads = 4 for ngpt");
+  expect_says(refusal({.preset = "ngpt-gated-small", .tied = 1}), "model.tied");
+  expect_says(refusal({.preset = "ngpt-tiny", .width = 12}), "even head size");
+  expect_says(message_of<UsageError>([] { num_parameters({.kind = "rnn"}); }), "llama, gpt, ngpt");
+}
+
+TEST(Presets, RotaryFormsAreThoseOfTheirModels) {
+  const auto accepted = [](Architecture a, RotaryForm form) {
+    a.rotary = form;
+    return message_of<UsageError>([&] { parameter_infos(a); }).empty();
+  };
+  for (const RotaryForm form : {RotaryForm::half, RotaryForm::interleaved, RotaryForm::official}) {
+    EXPECT_TRUE(accepted(tiny_ngpt("ngpt"), form));
+    EXPECT_EQ(accepted(tiny_ngpt("ngpt_gated"), form), form != RotaryForm::official);
+    EXPECT_EQ(accepted(tiny_llama(), form), form == RotaryForm::half);
+  }
+  EXPECT_TRUE(accepted(tiny_ngpt("ngpt_gated_plan"), RotaryForm::half));
 }
 
 }  // namespace

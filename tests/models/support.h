@@ -9,6 +9,7 @@
 #include <ostream>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace schatten {
 
@@ -43,6 +44,15 @@ inline Architecture tiny_gpt() {
           .tied = true,
           .init_std = 0.3,
           .norm_eps = 1e-5};
+}
+
+/// "ngpt", "ngpt_gated" or "ngpt_gated_plan"
+inline Architecture tiny_ngpt(const std::string& kind) {
+  return {.kind = kind, .layers = 2, .width = 16, .heads = 4, .kv_heads = 4, .ffn = 20, .context = 8, .vocab = 11};
+}
+
+inline std::vector<Architecture> tiny_ngpts() {
+  return {tiny_ngpt("ngpt"), tiny_ngpt("ngpt_gated"), tiny_ngpt("ngpt_gated_plan")};
 }
 
 inline std::unique_ptr<LanguageModel> make_double(const Architecture& a, uint64_t seed = 1) {

@@ -21,7 +21,9 @@ class Weights : public testing::TestWithParam<Architecture> {
   std::filesystem::path path_;
 };
 
-INSTANTIATE_TEST_SUITE_P(Architectures, Weights, testing::Values(tiny_llama(), tiny_gpt()),
+INSTANTIATE_TEST_SUITE_P(Architectures, Weights,
+                         testing::Values(tiny_llama(), tiny_gpt(), tiny_ngpt("ngpt"), tiny_ngpt("ngpt_gated"),
+                                         tiny_ngpt("ngpt_gated_plan")),
                          [](const auto& info) { return info.param.kind; });
 
 void expect_same(const LanguageModel& a, const LanguageModel& b) {
@@ -113,6 +115,11 @@ TEST(TransformersConfig, SaysWhatTheLibraryAsks) {
   EXPECT_EQ(gpt.at("model_type").as_string(), "gpt2");
   EXPECT_EQ(gpt.at("n_positions").as_integer(), 8);
   EXPECT_TRUE(gpt.at("tie_word_embeddings").as_bool());
+  for (const Architecture& a : tiny_ngpts()) {
+    const Value ngpt = transformers_config(a);
+    EXPECT_EQ(ngpt.at("model_type").as_string(), a.kind);
+    EXPECT_EQ(ngpt.find("architectures"), nullptr);
+  }
 }
 
 }  // namespace
