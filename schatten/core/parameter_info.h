@@ -26,6 +26,7 @@ struct ParameterInfo {
   int blocks = 0;  // how many the model has
   Projection projection = Projection::none;
   int heads = 0, kv_heads = 0;         // attention projections only: how many heads the rows fall into
+  int nope_rows = 0, rope_rows = 0;    // latent attention (MLA): rows per head without and with rotation
   std::vector<int64_t> fused_parts{};  // rows of fused q, k, v
   int unit_axis = -1;                  // nGPT: axis along which the model keeps unit norm (1: each row, 0: each column)
 

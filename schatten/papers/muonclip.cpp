@@ -22,6 +22,8 @@ void put(const Controlled& c, Tensor rows, Tensor& matrix, Tensor& bias) {
 
 void add_query(Attention& a, const Controlled& c, Tensor rows) {
   a.layout.heads = c.info.heads;
+  a.layout.nope = c.info.nope_rows;
+  a.layout.rope = c.info.rope_rows;
   if (c.info.shape.size() >= 2) a.ours = c.routed;
   put(c, std::move(rows), a.weights.query, a.weights.query_bias);
 }
@@ -61,7 +63,10 @@ struct QkClipModel {
   QkClipOptions clip_of(const AttentionLayout& layout) const {
     const QkClipMode grouped =
         options.grouped == GroupedKeys::query_only ? QkClipMode::gqa_query_only : QkClipMode::gqa_shared_key;
-    return {.mode = layout.heads == layout.kv_heads ? QkClipMode::mha : grouped,
+    const bool latent = layout.nope > 0 || layout.rope > 0;
+    return {.mode = latent                            ? QkClipMode::mla
+                    : layout.heads == layout.kv_heads ? QkClipMode::mha
+                                                      : grouped,
             .tau = options.tau,
             .alpha = options.alpha};
   }

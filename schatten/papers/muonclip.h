@@ -24,7 +24,8 @@ struct QkClipControl {
 /// After each step, for each head whose largest softmax input S of the forward before it exceeded tau:
 ///   W_q^h *= (tau / S)^alpha,   W_k^h *= (tau / S)^(1 - alpha);   biases with their rows
 /// Goes by the observation "largest_logits" (per block, one number per query head) and by what parameters say of
-/// themselves: projection, block, heads, kv_heads, fused_parts. A parameter that says nothing is left alone. A block is
+/// themselves: projection, block, heads, kv_heads, fused_parts; latent attention (MLA) by nope_rows and rope_rows of its
+/// query up-projection, whose rotated rows take all of tau / S. A parameter that says nothing is left alone. A block is
 /// clipped by the controller of the recipe that its query matrix is routed to, wherever its keys and biases go.
 /// Of no use with normalised queries and keys.
 Controller qk_clip_control(const QkClipControl& options);

@@ -588,6 +588,28 @@ TEST(Muonclip, SharedKeysMayTakeTheirPart) {
   EXPECT_TRUE(at::equal(model[1].narrow(0, 2, 2), before[1].narrow(0, 2, 2)));
 }
 
+TEST(Muonclip, LatentAttentionKeepsItsSharedRotatedKey) {
+  // 2 heads: q_b has 3 nope and 2 rope rows each, kv_b 3 nope and 4 value rows.
+  Attentive model;
+  model.parameters.clear();
+  model.add({.name = "q_b", .block = 0, .projection = Projection::query, .heads = 2, .nope_rows = 3, .rope_rows = 2},
+            {10, 6});
+  model.add({.name = "kv_b", .block = 0, .projection = Projection::key, .heads = 2, .kv_heads = 2, .nope_rows = 3},
+            {14, 6});
+  const std::vector<Tensor> before = model.copy();
+  MuonClipOptions o;
+  o.clip = {.tau = 10};
+  Optimizer opt(model.parameters, {{"any", muonclip(o), 0.0}});
+  model.set_gradients(0);
+  opt.observe("largest_logits", 0, at::tensor({40.0, 10.0}, at::kDouble));
+  opt.step();
+  std::vector<Tensor> expected = before;
+  expected[0].narrow(0, 0, 3).mul_(0.5);   // nope: the square root of 10 / 40
+  expected[0].narrow(0, 3, 2).mul_(0.25);  // rope: all of it, its key is shared
+  expected[1].narrow(0, 0, 3).mul_(0.5);   // values stay
+  for (size_t i = 0; i < expected.size(); ++i) EXPECT_LT(largest_difference(model[i], expected[i]), 1e-14) << i;
+}
+
 TEST(Muonclip, TheLargestLogitBecomesTau) {
   const Tensor x = draw({10, 6}, 60);
   const auto logits = [&](const Tensor& w) {  // of fused q, k of 3 heads

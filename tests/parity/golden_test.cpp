@@ -278,6 +278,11 @@ void Golden::run_sharpness_aware() {
   const bool adam = hyper.at("base").as_string() == "AdamW";
   Value base = Value::Table{{"recipe", adam ? "adamw" : "sgd"}, {"weight_decay", hyper.at("weight_decay")}};
   if (!adam) base["momentum"] = hyper.at("momentum");
+  if (const Value* betas = hyper.find("betas"); adam && betas) {
+    base["beta1"] = betas->as_array().at(0);
+    base["beta2"] = betas->as_array().at(1);
+  }
+  if (const Value* eps = hyper.find("eps"); adam && eps) base["eps"] = *eps;
   const Replay replay{.routes = {{"any", make_recipe(base), 1.0}}};
   load_parameters(replay);
   Optimizer optimizer(parameters_, replay.routes);
