@@ -55,11 +55,7 @@ struct ScaleChannelsLikeModel {
     const Tensor n = inner.apply(r, s.child(0), inside);
     return n.defined() ? u.mul(channel_factor(n, r, sh, options.scale_type)) : n;
   }
-  Value to_value() const {
-    Value table = stage_value(name(), options);
-    table["inner"] = inner.to_value();
-    return table;
-  }
+  Value to_value() const { return bracket_value(name(), options, inner); }
   std::string decided(at::ScalarType dtype) const { return inner.decided(dtype); }
   std::string noticed() const { return inner.noticed(); }
 };

@@ -35,11 +35,7 @@ struct SubspaceAndResidualModel {
     const Tensor scaled = rest.mul(channel_factor(n, r, sh, options.scale_type));
     return bases.back(n).mul_(options.scale).add_(limiter.apply(scaled, s.child(1), step));
   }
-  Value to_value() const {
-    Value table = stage_value(name(), options);
-    table["inner"] = inner.to_value();
-    return table;
-  }
+  Value to_value() const { return bracket_value(name(), options, inner); }
   std::string decided(at::ScalarType dtype) const { return inner.decided(dtype); }
   std::string noticed() const { return inner.noticed(); }
 };

@@ -92,11 +92,7 @@ struct InEigenbasisModel {
   }
   StateSpec state(const Bucket& b) const;
   Tensor apply(const Tensor& u, State& s, const Step& step) const;
-  Value to_value() const {
-    Value table = stage_value(name(), options);
-    table["inner"] = inner.to_value();
-    return table;
-  }
+  Value to_value() const { return bracket_value(name(), options, inner); }
   std::string decided(at::ScalarType dtype) const { return inner.decided(dtype); }
   std::string noticed() const { return inner.noticed(); }
 

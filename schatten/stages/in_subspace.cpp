@@ -189,11 +189,7 @@ struct InSubspaceModel {
     if (options.moments == AtRefresh::transport) transport(s.child(0), before, bases_in(s, sh));
     if (options.moments == AtRefresh::reset) s.child(0).each([](const std::string&, Tensor& slot) { slot.zero_(); });
   }
-  Value to_value() const {
-    Value table = stage_value(name(), options);
-    table["inner"] = inner.to_value();
-    return table;
-  }
+  Value to_value() const { return bracket_value(name(), options, inner); }
   std::string decided(at::ScalarType dtype) const { return inner.decided(dtype); }
   std::string noticed() const { return inner.noticed(); }
 };

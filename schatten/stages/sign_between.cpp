@@ -49,11 +49,7 @@ struct SignBetweenModel {
   void probe(const Tensor& h, State& s, const Step& step) const { inner.probe(h, s.child(0), step); }
   std::string decided(at::ScalarType dtype) const { return inner.decided(dtype); }
   std::string noticed() const { return inner.noticed(); }
-  Value to_value() const {
-    Value table = stage_value(name(), options);
-    table["inner"] = inner.to_value();
-    return table;
-  }
+  Value to_value() const { return bracket_value(name(), options, inner); }
 };
 
 }  // namespace

@@ -196,6 +196,14 @@ Value stage_value(std::string_view name, const T& options) {
   return table;
 }
 
+/// The same of a bracket, with the stage inside.
+template <HasFields T>
+Value bracket_value(std::string_view name, const T& options, const Stage& inner) {
+  Value table = stage_value(name, options);
+  table["inner"] = inner.to_value();
+  return table;
+}
+
 /// Stages one after another. Two stages of one name are refused; `named` tells them apart.
 Stage chain(std::vector<Stage> stages);
 /// The same stage under another name: its state is kept under that name.

@@ -26,11 +26,7 @@ struct VectorsApartModel {
     return stage_of(step.parameter).apply(u, s.child(0), step);
   }
   void probe(const Tensor& h, State& s, const Step& step) const { stage_of(step.parameter).probe(h, s.child(0), step); }
-  Value to_value() const {
-    Value table = stage_value(name(), options);
-    table["inner"] = matrices.to_value();
-    return table;
-  }
+  Value to_value() const { return bracket_value(name(), options, matrices); }
   std::string decided(at::ScalarType dtype) const { return both(matrices.decided(dtype), vectors.decided(dtype)); }
   std::string noticed() const { return both(matrices.noticed(), vectors.noticed()); }
 
