@@ -14,9 +14,8 @@ Stage scale_by_adam(const ScaleByAdam& o) {
 }
 
 Tensor ScaleByAdam::apply(const Tensor& u, State& s, const Step& step) const {
-  Tensor& m = s["exp_avg"];
+  const Tensor m = beta1 == 0 ? u : s["exp_avg"].lerp_(u, 1 - beta1);
   Tensor& v = s["exp_avg_sq"];
-  m.lerp_(u, 1 - beta1);
   v.mul_(beta2).addcmul_(u, u, 1 - beta2);
   if (form == AdamForm::uncorrected) return m.div(v.sqrt().add_(eps));
   const auto t = static_cast<double>(step.step);

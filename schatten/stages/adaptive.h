@@ -16,7 +16,7 @@ constexpr auto enum_names(AdamForm) {
 ///   torch            U = (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
 ///   uncorrected_eps  U = sqrt(1 - beta2^t) / (1 - beta1^t) * m / (sqrt(v) + eps)
 ///   uncorrected      U = m / (sqrt(v) + eps)
-/// State     exp_avg, exp_avg_sq [m, n].
+/// State     exp_avg (none for beta1 = 0), exp_avg_sq [m, n].
 /// Locality  elementwise.
 /// Source    Kingma and Ba 2014, arXiv:1412.6980; torch.optim.AdamW; Moonlight's auxiliary AdamW.
 /// Checked   parity/torch_adam*, keller_muon_multi, moonlight_muon_multi, identity/adamw_equals_torch, law/*.
@@ -32,7 +32,9 @@ struct ScaleByAdam {
   std::string name() const { return "scale_by_adam"; }
   Traits traits() const { return {}; }
   StateSpec state(const Bucket&) const {
-    return {.name = name(), .slots = {{"exp_avg"}, {.name = "exp_avg_sq", .follows = Follows::permutation}}};
+    const SlotSpec second{.name = "exp_avg_sq", .follows = Follows::permutation};
+    if (beta1 == 0) return {.name = name(), .slots = {second}};
+    return {.name = name(), .slots = {{"exp_avg"}, second}};
   }
   Tensor apply(const Tensor& u, State& s, const Step& step) const;
   Value to_value() const { return stage_value(name(), *this); }

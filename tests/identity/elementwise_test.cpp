@@ -5,6 +5,7 @@
 #include <schatten/papers/papers.h>
 #include <schatten/stages/registry.h>
 #include <torch/optim/adagrad.h>
+#include <torch/optim/rmsprop.h>
 
 #include <cmath>
 #include <limits>
@@ -78,6 +79,31 @@ TEST(Elementwise, AdagradEqualsTorch) {
   broken = o;
   broken.initial_accumulator_value = 0;
   EXPECT_GT(against_torch_adagrad(broken), kSeen);
+}
+
+// --- Adam without a first moment ---
+
+TEST(Elementwise, AdamWithoutAFirstMomentIsRmspropAndKeepsOneBuffer) {
+  const auto recipe = [](double beta2) {
+    return Recipe{.name = "custom",
+                  .direction = scale_by_adam({.beta1 = 0, .beta2 = beta2, .eps = 1e-6, .form = AdamForm::uncorrected})};
+  };
+  const auto against_torch = [&](double beta2) {
+    Trained ours(recipe(beta2), matrix());
+    Tensor theirs = ours.w.detach().clone().requires_grad_(true);
+    torch::optim::RMSprop rmsprop({theirs}, torch::optim::RMSpropOptions(0.01).alpha(0.97).eps(1e-6));
+    for (int64_t t = 1; t <= 6; ++t) {
+      const Tensor gradient = draw({12, 16}, t);
+      theirs.mutable_grad() = gradient.clone();
+      rmsprop.step();
+      ours.step(gradient);
+    }
+    return distance(ours.w, theirs);
+  };
+  EXPECT_LT(against_torch(0.97), kExact);
+  EXPECT_GT(against_torch(0.96), kSeen);
+  const std::vector<ParameterInfo> one{{.name = "w", .shape = {12, 16}}};
+  EXPECT_EQ(plan_state_bytes(one, {{"any", recipe(0.9), 1}}, at::kFloat), 12 * 16 * 4);
 }
 
 // --- Lion and signs ---
