@@ -23,6 +23,7 @@
 #include <schatten/papers/muonclip.h>
 #include <schatten/papers/normuon.h>
 #include <schatten/papers/rmnp.h>
+#include <schatten/papers/rmsprop.h>
 #include <schatten/papers/schatten_descent.h>
 #include <schatten/papers/sgd.h>
 #include <schatten/papers/shampoo.h>
@@ -39,6 +40,7 @@ inline std::vector<RecipeInfo> all_papers() {
       // element-wise
       sgd_info(),
       adagrad_info(),
+      rmsprop_info(),
       adam_info(),
       adamw_info(),
       sign_muon_info(),
