@@ -89,6 +89,18 @@ void memory(const std::string& preset) {
   }
 }
 
+/// Where each schedule brings singular values from, and to.
+void schedules() {
+  std::cout << "schedule        steps  margin  1e-3 to   [0.01, 1] to      source\n";
+  for (const std::string& name : polynomial_schedule_names()) {
+    const PolynomialSchedule s = polynomial_schedule(name);
+    std::printf("%-15s %5zu %7.2f  %7.4f   %6.4f .. %6.4f  %s%s\n", name.c_str(), s.coefficients.size(), s.norm_margin,
+                s(1e-3), s.band[0], s.band[1], s.source.c_str(),
+                s.preconditioner == Preconditioner::aol ? " (after AOL scaling)" : "");
+  }
+  std::fflush(stdout);
+}
+
 Value described(const RecipeInfo& r) {
   Value options = Value::array();
   for (const FieldHelp& o : r.options)
@@ -112,13 +124,16 @@ Value described(const RecipeInfo& r) {
 void add_recipes(CLI::App& app, Context&) {
   auto* command = app.add_subcommand("recipes", "the optimizers: formula, paper, options, state");
   const auto name = std::make_shared<std::string>(), preset = std::make_shared<std::string>();
-  const auto json = std::make_shared<bool>(false);
+  const auto json = std::make_shared<bool>(false), polynomials = std::make_shared<bool>(false);
   command->add_option("name", *name, "explain this one");
   command->add_option("--memory", *preset, "bytes of state per recipe for a model preset");
+  command->add_flag("--schedules", *polynomials, "the polynomial schedules of Newton-Schulz: margin, band, source");
   command->add_flag("--json", *json, "everything about them, a line of JSON each");
   command->footer("Examples:\n  schatten recipes\n  schatten recipes muon\n  schatten recipes --memory llama-60m");
-  command->callback([name, preset, json] {
-    if (!preset->empty()) {
+  command->callback([name, preset, json, polynomials] {
+    if (*polynomials) {
+      schedules();
+    } else if (!preset->empty()) {
       memory(*preset);
     } else if (*json) {
       if (!name->empty()) recipe_info(Value(*name));  // unknown: an error, not silence

@@ -284,7 +284,7 @@ def build() -> None:
 
 def sanitize() -> None:
     folder, way_out = ROOT / "build-sanitize", "The report above names the place."
-    areas = ["law", "identity", "core", "data", "engine", "train"]
+    areas = ["law", "identity", "parameters", "core", "data", "engine", "train"]
     targets = ["schatten", *(f"test_{area}" for area in areas)]
     python = prepare(tests=True, targets=targets, folder=folder, options=["-DSCHATTEN_SANITIZE=ON"])
     # torch's own start-up allocations are not ours to judge: leaks off, everything else on.

@@ -24,14 +24,14 @@ struct RecipeInfo {
   std::string state;    // entries per m x n matrix, m <= n
   std::string tune;     // which options are worth tuning, and about where
   std::vector<Published> published{};
-  std::vector<FieldHelp> options{};
+  std::vector<FieldHelp> options{};  // nested ones under dotted names
   std::function<Recipe(const Value& options)> make{};
 };
 
 /// Builds a registry row from an options struct and its recipe function.
 template <HasFields Options>
 RecipeInfo recipe_row(RecipeInfo row, Recipe (*make)(const Options&), Options (*defaults)(const Value&) = nullptr) {
-  row.options = field_help<Options>();
+  row.options = dotted_field_help<Options>();
   const std::string name = row.name;
   row.make = [name, make, defaults](const Value& table) {
     Options options = defaults ? defaults(table) : Options{};

@@ -27,7 +27,7 @@ at::ScalarType compute_dtype(ComputeDtype choice, at::ScalarType input);
 /// Checked   parity/ortho_*, keller_muon_*, torch_muon_*, moonlight_muon_*, identity/*, law/*.
 struct Orthogonalize {
   std::string schedule = "quintic";
-  int steps = 5;
+  int steps = 0;
   double eps = 1e-7;
   EpsMode eps_mode = EpsMode::add;
   QuinticRounding rounding = QuinticRounding::fused;
@@ -39,7 +39,7 @@ struct Orthogonalize {
   void fields(auto&& visit) {
     visit("schedule", schedule,
           "quintic, cubic, you, modded, polar_express, gram105, aol_a, aol_b, ...; or exact (SVD)");
-    visit("steps", steps, "iterations; 0: as many as the schedule was published with");
+    visit("steps", steps, "iterations; 0: as many as the schedule was published with (quintic: 5)");
     visit("eps", eps, "guards the division by the Frobenius norm");
     visit("eps_mode", eps_mode, "add: |X|_F + eps; clamp: max(|X|_F, eps)");
     visit("rounding", rounding, "scaled_before (Jordan), scaled_after (dion), fused (torch)");

@@ -17,7 +17,7 @@ Value with_compute(const Value& table, ComputeDtype compute) {
   const auto& options = recipe_info(*name).options;
   Value copy = table;
   if (has_field(options, "compute") && !table.find("compute")) copy["compute"] = enum_name(compute);
-  if (has_field(options, "polar"))
+  if (has_field(options, "polar.compute"))
     if (Value& polar = copy["polar"]; !polar.is_table() || !polar.find("compute"))
       polar["compute"] = enum_name(compute);
   return copy;
