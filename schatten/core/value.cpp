@@ -166,6 +166,19 @@ bool Value::operator==(const Value& other) const {
   return as_table().size() == other.as_table().size() && same_table(as_table(), other);
 }
 
+Value sorted(const Value& value) {
+  if (value.is_array()) {
+    Value list = Value::array();
+    for (const Value& item : value.as_array()) list.push_back(sorted(item));
+    return list;
+  }
+  if (!value.is_table()) return value;
+  Value::Table rows = value.as_table();
+  std::sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  for (auto& [key, member] : rows) member = sorted(member);
+  return rows;
+}
+
 void set_path(Value& table, std::string_view dotted, Value value) {
   Value* at = &table;
   for (const std::string_view part : split(dotted)) {

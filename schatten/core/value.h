@@ -100,6 +100,9 @@ const Value* find_path(const Value& table, std::string_view dotted);
 /// The candidate nearest to `word` by edit distance, or "" when none is near.
 std::string nearest(std::string_view word, const std::vector<std::string>& candidates);
 
+/// The same value with the keys of every table in alphabetical order.
+Value sorted(const Value& value);
+
 /// Deep merge: tables merge key by key, everything else is replaced.
 void merge(Value& base, const Value& over);
 

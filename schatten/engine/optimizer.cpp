@@ -1,7 +1,6 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <schatten/core/files.h>
-#include <schatten/engine/optimizer.h>
+#include <schatten/engine/optimizer_impl.h>
 #include <schatten/engine/tasks.h>
 
 #include <algorithm>
@@ -16,29 +15,12 @@ namespace {
 // vector kernels round the same for the same piece.
 constexpr int64_t kPiece = 1 << 18;
 
-struct Slot {
-  Parameter parameter;
-  size_t route = 0;
-  int64_t steps = 0;
-  State state;
-  std::optional<double> weight_decay;  // a controller's, in place of the recipe's
-};
-
-at::ScalarType state_dtype(const OptimizerOptions& options, at::ScalarType parameter) {
-  return options.state_dtype.value_or(parameter == at::kDouble ? at::kDouble : at::kFloat);
-}
-
 double predicted_flops(const ParameterInfo& p, Locality locality) {
   const auto m = static_cast<double>(p.rows()), n = static_cast<double>(p.cols());
   return locality == Locality::matrix ? 30 * m * n * std::min(m, n) : 10 * m * n;
 }
 
 Tensor as_matrix(const Tensor& t, const ParameterInfo& p) { return t.reshape({p.rows(), p.cols()}); }
-
-/// State leaves in the parameter's shape; what is not shaped like the matrix leaves as it is.
-Tensor as_parameter(const Tensor& t, const SlotSpec& slot, const ParameterInfo& p) {
-  return slot.shape.empty() && t.numel() == p.numel() ? t.view(p.shape) : t;
-}
 
 void check_parameter(const Parameter& p) {
   const Tensor& t = p.tensor;
@@ -80,12 +62,6 @@ void update_matrix(const Recipe& recipe, const Slot& slot, State& state, Tensor 
   if (watch) watch({info, update, eta});
 }
 
-/// How much of W one step of this recipe needs to see at once.
-Locality locality_of(const Recipe& recipe) {
-  const Locality direction = recipe.direction.traits().locality;
-  return recipe.retract.active() ? std::max(direction, Locality::row) : direction;
-}
-
 void check_gradient(const Parameter& p) {
   const Tensor& g = p.tensor.grad();
   if (g.layout() == at::kStrided && !g.is_complex()) return;
@@ -95,24 +71,6 @@ void check_gradient(const Parameter& p) {
 }
 
 }  // namespace
-
-struct Optimizer::Impl {
-  std::vector<Route> routes;
-  OptimizerOptions options;
-  std::vector<Slot> slots;
-
-  const Recipe& recipe(const Slot& s) const { return routes[s.route].recipe; }
-  at::ScalarType dtype(const Slot& s) const { return state_dtype(options, s.parameter.tensor.scalar_type()); }
-  Observations seen;
-
-  Bucket bucket(const Slot& s) const {
-    return bucket_of(s.parameter.info, dtype(s), s.parameter.tensor.device(), Rng(options.seed));
-  }
-  template <class Visit>
-  void each_state(Visit&& visit) {
-    for (Slot& s : slots) s.state.each(visit, s.parameter.info.name + "/");
-  }
-};
 
 int64_t plan_state_bytes(const std::vector<ParameterInfo>& parameters, const std::vector<Route>& routes,
                          at::ScalarType parameter_dtype, const OptimizerOptions& options) {
@@ -201,6 +159,7 @@ void Optimizer::step(double lr_factor, const std::function<void(const UpdateView
     };
   for (const Slot& s : impl_->slots)
     if (s.parameter.tensor.grad().defined()) check_gradient(s.parameter);
+  check_observations();
   std::vector<Task> tasks;
   for (Slot& s : impl_->slots) {
     if (!s.parameter.tensor.grad().defined()) continue;
@@ -213,6 +172,15 @@ void Optimizer::step(double lr_factor, const std::function<void(const UpdateView
     if (s.parameter.tensor.grad().defined()) s.parameter.tensor.unsafeGetTensorImpl()->bump_version();
   run_tasks(std::move(tasks));
   run_controllers();
+}
+
+/// Before anything is written.
+void Optimizer::check_observations() const {
+  for (const Route& route : impl_->routes)
+    for (const Controller& controller : route.recipe.controllers)
+      if (const std::string what = controller.wants(); !what.empty() && !impl_->seen.contains(what))
+        fail({"recipe '" + route.recipe.name + "'", "'" + what + "' of every block before each step",
+              "nothing observed since the last one", "Call observe(\"" + what + "\", block, values) after forward."});
 }
 
 void Optimizer::run_controllers() {
@@ -230,9 +198,6 @@ void Optimizer::run_controllers() {
         all.push_back({s.parameter.info, s.parameter.tensor.detach(), s.weight_decay,
                        impl_->recipe(s).decay.weight_decay, s.route == r});
       }
-      if (const std::string what = controller.wants(); !what.empty() && !impl_->seen.contains(what))
-        fail({"recipe '" + recipe.name + "'", "'" + what + "' of every block before each step",
-              "nothing observed since the last one", "Call observe(\"" + what + "\", block, values) after forward."});
       controller.after_step(all, impl_->seen, step);
     }
   }
@@ -285,163 +250,6 @@ void Optimizer::set_weight_decay(const std::string& parameter, std::optional<dou
 
 void Optimizer::zero_grad() {
   for (Slot& s : impl_->slots) s.parameter.tensor.mutable_grad().reset();
-}
-
-std::vector<Assignment> Optimizer::assignments() const {
-  std::vector<Assignment> rows;
-  for (const Slot& s : impl_->slots) {
-    const Route& route = impl_->routes[s.route];
-    const Bucket bucket = impl_->bucket(s);
-    rows.push_back({s.parameter.info, route.match, route.recipe.name, route.lr, locality_of(route.recipe),
-                    schatten::state_bytes(route.recipe.direction.state(bucket), bucket)});
-  }
-  return rows;
-}
-
-namespace {
-/// "28 hidden matrices, 1 embedding"
-std::string counted(const std::map<Role, int64_t>& roles) {
-  std::string text;
-  for (const auto& [role, count] : roles) {
-    std::string noun(to_string(role));
-    if (role == Role::hidden_matrix) noun = count == 1 ? "hidden matrix" : "hidden matrices";
-    else if (role == Role::conv) noun = count == 1 ? "convolution" : "convolutions";
-    else if (count != 1) noun += role == Role::bias ? "es" : "s";
-    text += (text.empty() ? "" : ", ") + std::to_string(count) + " " + noun;
-  }
-  return text;
-}
-}  // namespace
-
-namespace {
-/// "; retract project every step; qk_clip"
-std::string beside_the_direction(const Recipe& recipe) {
-  std::string text;
-  if (recipe.retract.active()) {
-    text = "; retract " + std::string(enum_name(recipe.retract.form));
-    if (recipe.retract.every != 1) text += " every " + std::to_string(recipe.retract.every) + " steps";
-  }
-  for (const Controller& c : recipe.controllers) text += "; " + c.name();
-  return text;
-}
-}  // namespace
-
-std::string Optimizer::routing_table() const {
-  struct Row {
-    int64_t entries = 0;
-    std::map<Role, int64_t> roles;
-    std::string decided;
-  };
-  std::vector<Row> rows(impl_->routes.size());
-  for (const Slot& s : impl_->slots) {
-    Row& row = rows[s.route];
-    row.entries += s.parameter.info.numel();
-    ++row.roles[s.parameter.info.role];
-    row.decided = impl_->recipe(s).direction.decided(impl_->dtype(s));
-  }
-  std::string text;
-  for (size_t r = 0; r < rows.size(); ++r) {
-    const Route& route = impl_->routes[r];
-    text += route.match + " -> " + route.recipe.name + ": " + counted(rows[r].roles) + " (" +
-            format_count(rows[r].entries) + " entries), lr " + to_json(Value(route.lr)) +
-            (rows[r].decided.empty() ? "" : "; " + rows[r].decided) + beside_the_direction(route.recipe) + "\n";
-  }
-  return text;
-}
-
-std::vector<std::string> Optimizer::noticed() const {
-  std::vector<std::string> lines;
-  for (const Route& route : impl_->routes)
-    if (const std::string text = route.recipe.direction.noticed(); !text.empty())
-      lines.push_back(route.recipe.name + ": " + text);
-  return lines;
-}
-
-int64_t Optimizer::state_bytes() const {
-  int64_t bytes = 0;
-  impl_->each_state([&](const std::string&, const Tensor& t) { bytes += static_cast<int64_t>(t.nbytes()); });
-  return bytes;
-}
-
-TensorFile Optimizer::state() const {
-  TensorFile file;
-  for (Slot& s : impl_->slots) {
-    const ParameterInfo& info = s.parameter.info;
-    s.state.each([&](const std::string& path, const Tensor& t,
-                     const SlotSpec& slot) { file.tensors.emplace_back(path, as_parameter(t, slot, info).clone()); },
-                 info.name + "/");
-    file.tensors.emplace_back(info.name + "/step", at::full({}, s.steps, at::kLong));
-    if (s.weight_decay)
-      file.tensors.emplace_back(info.name + "/weight_decay", at::full({}, *s.weight_decay, at::kDouble));
-  }
-  for (size_t r = 0; r < impl_->routes.size(); ++r)
-    file.metadata["route." + std::to_string(r)] =
-        impl_->routes[r].match + " " + to_json(to_value(impl_->routes[r].recipe));
-  return file;
-}
-
-namespace {
-
-constexpr const char* kOtherModel = "The checkpoint belongs to another model or recipe.";
-
-/// The tensors that a state file must hold, checked one by one before anything is written.
-struct StateReader {
-  const TensorFile& file;
-  size_t taken = 0;
-
-  const Tensor& take(const std::string& path, const Tensor& like, bool any_shape = false) {
-    const Tensor* found = file.find(path);
-    if (!found)
-      fail({file.who("optimizer state"), "'" + path + "'",
-            "none among " + std::to_string(file.tensors.size()) + " tensors", kOtherModel});
-    const bool shaped = any_shape ? found->dim() == like.dim() : found->sizes() == like.sizes();
-    if (!shaped || found->scalar_type() != like.scalar_type())
-      fail({file.who("optimizer state"),
-            "'" + path + "' as " + c10::str(c10::toString(like.scalar_type()), like.sizes()),
-            c10::str(c10::toString(found->scalar_type()), found->sizes()), kOtherModel});
-    ++taken;
-    return *found;
-  }
-};
-
-}  // namespace
-
-void Optimizer::load_state(const TensorFile& file) {
-  StateReader reader{file};
-  std::vector<std::function<void()>> writes;  // nothing is written until all of it fits
-  for (Slot& s : impl_->slots) {
-    const ParameterInfo& info = s.parameter.info;
-    s.state.each(
-        [&](const std::string& path, Tensor& into, const SlotSpec& slot) {
-          const Tensor& from = reader.take(path, as_parameter(into, slot, info), slot.resizes);
-          Tensor* target = &into;
-          if (slot.resizes) writes.emplace_back([target, from] { *target = from.clone(); });
-          else writes.emplace_back([view = as_parameter(into, slot, info), from]() mutable { view.copy_(from); });
-        },
-        info.name + "/");
-    const auto steps = reader.take(info.name + "/step", at::zeros({}, at::kLong)).item<int64_t>();
-    std::optional<double> decay;
-    if (file.find(info.name + "/weight_decay"))
-      decay = reader.take(info.name + "/weight_decay", at::zeros({}, at::kDouble)).item<double>();
-    writes.emplace_back([&s, steps, decay] {
-      s.steps = steps;
-      s.weight_decay = decay;
-    });
-  }
-  if (file.tensors.size() != reader.taken)
-    fail({file.who("optimizer state"), std::to_string(reader.taken) + " tensors", std::to_string(file.tensors.size()),
-          kOtherModel});
-  for (const auto& write : writes) write();
-}
-
-Tensor Optimizer::slot(const std::string& parameter, std::string_view slot) const {
-  Tensor found;
-  for (Slot& s : impl_->slots)
-    if (s.parameter.info.name == parameter)
-      s.state.each([&](const std::string& path, const Tensor& t) {
-        if (("/" + path).ends_with("/" + std::string(slot))) found = t;
-      });
-  return found;
 }
 
 }  // namespace schatten

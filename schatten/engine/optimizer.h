@@ -95,6 +95,7 @@ class Optimizer {
   Tensor slot(const std::string& parameter, std::string_view slot) const;
 
  private:
+  void check_observations() const;
   void run_controllers();
   template <class Module>
   static std::vector<Parameter> inferred(const Module& module) {

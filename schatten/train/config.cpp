@@ -111,7 +111,7 @@ std::string config_hash(const RunConfig& config) {
   c.train.sample_length = defaults.sample_length;
   c.train.threads = defaults.threads;
   char text[9];
-  std::snprintf(text, sizeof text, "%08x", static_cast<unsigned>(fnv1a(to_json(resolved(c)))));
+  std::snprintf(text, sizeof text, "%08x", static_cast<unsigned>(fnv1a(to_json(sorted(resolved(c))))));
   return text;
 }
 

@@ -122,7 +122,7 @@ struct RunConfig {
 RunConfig read_run_config(const Value& table);
 /// Every value, defaults included: what config.toml in the run directory holds (without run_dir).
 Value resolved(const RunConfig& config);
-/// Eight hex digits of everything that can change results (not name, run_dir, logging cadence).
+/// Eight hex digits of everything that can change results (not name, run_dir, logging cadence, the order of keys).
 std::string config_hash(const RunConfig& config);
 std::filesystem::path run_directory(const RunConfig& config);
 

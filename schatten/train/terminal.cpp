@@ -63,6 +63,26 @@ std::string pad(std::string_view text, size_t columns, bool right) {
   return right ? space + std::string(text) : std::string(text) + space;
 }
 
+std::string wrapped(std::string_view text, size_t indent, size_t width) {
+  std::string out;
+  size_t column = indent;
+  while (!text.empty()) {
+    const size_t end = std::min(text.find(' '), text.size());
+    const size_t wide = display_width(text.substr(0, end));
+    if (column > indent && column + 1 + wide > width) {
+      out += '\n' + std::string(indent, ' ');
+      column = indent;
+    } else if (column > indent) {
+      out += ' ';
+      ++column;
+    }
+    out += text.substr(0, end);
+    column += wide;
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return out;
+}
+
 LiveLine::LiveLine(std::FILE* stream) : stream_(stream), active_(is_terminal(stream)) {}
 LiveLine::~LiveLine() { clear(); }
 

@@ -22,6 +22,9 @@ std::string format_throughput(double tokens_per_second);  // "11.4 k tok/s"
 /// Text padded to columns counted in code points.
 std::string pad(std::string_view text, size_t columns, bool right = false);
 size_t display_width(std::string_view text);
+/// Broken at spaces into lines that end at column `width`; the first begins at column `indent`, where the cursor stands,
+/// the others with as many spaces.
+std::string wrapped(std::string_view text, size_t indent, size_t width);
 
 /// A line that is redrawn at most every 50 ms; ordinary text goes above it. Does nothing when piped.
 class LiveLine {

@@ -183,5 +183,14 @@ TEST(RunConfig, AValueMadeInCodeIsNamedByItsKey) {
   EXPECT_TRUE(contains(message_of<UsageError>([&] { read_run_config(table); }), "train.steps >= 1"));
 }
 
+TEST(ConfigHash, DoesNotSeeTheOrderOfKeys) {
+  const auto hash = [](const char* matrix) {
+    return config_hash(read_run_config(parse_toml(std::string("optimizer.matrix = ") + matrix)));
+  };
+  const std::string one = hash("{ recipe = \"alpha_decay\", alpha.every = 50, lr = 0.001 }");
+  EXPECT_EQ(one, hash("{ lr = 0.001, recipe = \"alpha_decay\", alpha = { every = 50 } }"));
+  EXPECT_NE(one, hash("{ recipe = \"alpha_decay\", alpha.every = 51, lr = 0.001 }"));
+}
+
 }  // namespace
 }  // namespace schatten

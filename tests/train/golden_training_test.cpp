@@ -1,4 +1,4 @@
-// Ten training steps of transformers' models, with nothing but the library's own pieces: model, loss, global norm,
+// Ten training steps of transformers' models and of nGPT, with nothing but the library's own pieces: model, loss, global norm,
 // clipping, routes, the registry's AdamW and the engine.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
@@ -23,6 +23,7 @@ std::vector<Route> routes(const std::vector<Parameter>& parameters, const Value&
   const auto& betas = train.at("betas").as_array();
   Value adamw = Value::Table{{"recipe", "adamw"}, {"lr", train.at("lr")},   {"beta1", betas[0]},
                              {"beta2", betas[1]}, {"eps", train.at("eps")}, {"weight_decay", train.at("weight_decay")}};
+  if (const Value* retract = train.find("retract")) adamw["retract"] = *retract;
   const Value decayed = adamw;
   adamw["weight_decay"] = 0.0;
   std::vector<Route> all;
@@ -61,8 +62,10 @@ double miss(const std::vector<double>& got, const Tensor& golden) {
   return ((at::tensor(got, at::kDouble) - golden).abs().max() / golden.abs().max()).item<double>();
 }
 
+/// nGPT's file holds the runs of several rotary forms; ours is the one on halves.
 double miss(const Trained& got, const GoldenModel& m) {
-  return std::max(miss(got.losses, m.file.at("out.train.losses")), miss(got.norms, m.file.at("out.train.grad_norms")));
+  const std::string form = m.kind == "ngpt" ? "out.half.train." : "out.train.";
+  return std::max(miss(got.losses, m.file.at(form + "losses")), miss(got.norms, m.file.at(form + "grad_norms")));
 }
 
 TEST(GoldenTraining, TenStepsAreThoseOfTransformersAndTorch) {
@@ -71,6 +74,40 @@ TEST(GoldenTraining, TenStepsAreThoseOfTransformersAndTorch) {
     EXPECT_LE(miss(train_golden(m, at::kFloat, m.config.at("train")), m), 1e-4) << m.name;
   }
   EXPECT_GE(golden_models().size(), 3u);
+}
+
+// --- on the sphere: nGPT, whose weights are projected after every step ---
+
+GoldenModel golden_ngpt() {
+  for (GoldenModel& m : golden_models(testing::is_ngpt))
+    if (m.kind == "ngpt") return m;
+  throw Error("no golden nGPT");
+}
+
+Value with_retraction(const GoldenModel& m, const char* form, int every = 1) {
+  Value settings = m.config.at("train");
+  settings["retract"] = Value::Table{{"form", form}, {"every", every}};
+  return settings;
+}
+
+TEST(GoldenTraining, TenStepsOfNgptAreItsAuthorsWithTheEnginesProjection) {
+  const GoldenModel m = golden_ngpt();
+  EXPECT_LE(miss(train_golden(m, at::kDouble, with_retraction(m, "project")), m), 1e-8);
+  EXPECT_LE(miss(train_golden(m, at::kFloat, with_retraction(m, "project")), m), 1e-4);
+  EXPECT_GT(miss(train_golden(m, at::kDouble, m.config.at("train")), m), 1e-4);  // without: seen
+  EXPECT_GT(miss(train_golden(m, at::kDouble, with_retraction(m, "project", 5)), m), 1e-5);
+}
+
+TEST(GoldenTraining, TheRightStepsOnTheSphereTrainNgptAndThePlansDoesNot) {
+  const GoldenModel m = golden_ngpt();
+  const auto end = [&](const char* form) {
+    return train_golden(m, at::kDouble, with_retraction(m, form)).losses.back();
+  };
+  const double project = end("project"), start = train_golden(m, at::kDouble, m.config.at("train")).losses.front();
+  EXPECT_LT(project, start - 0.05);
+  EXPECT_NEAR(end("tangent"), project, 0.02);
+  EXPECT_NEAR(end("geodesic_scaled"), project, 0.02);
+  EXPECT_GT(end("plan_fixed"), project + 0.02);
 }
 
 TEST(GoldenTraining, ASmallErrorIsSeen) {

@@ -1,0 +1,79 @@
+#include <ATen/ATen.h>
+#include <schatten/core/files.h>
+#include <schatten/engine/optimizer_impl.h>
+
+#include <map>
+
+namespace schatten {
+
+std::vector<Assignment> Optimizer::assignments() const {
+  std::vector<Assignment> rows;
+  for (const Slot& s : impl_->slots) {
+    const Route& route = impl_->routes[s.route];
+    const Bucket bucket = impl_->bucket(s);
+    rows.push_back({s.parameter.info, route.match, route.recipe.name, route.lr, locality_of(route.recipe),
+                    schatten::state_bytes(route.recipe.direction.state(bucket), bucket)});
+  }
+  return rows;
+}
+
+namespace {
+/// "28 hidden matrices, 1 embedding"
+std::string counted(const std::map<Role, int64_t>& roles) {
+  std::string text;
+  for (const auto& [role, count] : roles) {
+    std::string noun(to_string(role));
+    if (role == Role::hidden_matrix) noun = count == 1 ? "hidden matrix" : "hidden matrices";
+    else if (role == Role::conv) noun = count == 1 ? "convolution" : "convolutions";
+    else if (count != 1) noun += role == Role::bias ? "es" : "s";
+    text += (text.empty() ? "" : ", ") + std::to_string(count) + " " + noun;
+  }
+  return text;
+}
+}  // namespace
+
+namespace {
+/// "; retract project every step; qk_clip"
+std::string beside_the_direction(const Recipe& recipe) {
+  std::string text;
+  if (recipe.retract.active()) {
+    text = "; retract " + std::string(enum_name(recipe.retract.form));
+    if (recipe.retract.every != 1) text += " every " + std::to_string(recipe.retract.every) + " steps";
+  }
+  for (const Controller& c : recipe.controllers) text += "; " + c.name();
+  return text;
+}
+}  // namespace
+
+std::string Optimizer::routing_table() const {
+  struct Row {
+    int64_t entries = 0;
+    std::map<Role, int64_t> roles;
+    std::string decided;
+  };
+  std::vector<Row> rows(impl_->routes.size());
+  for (const Slot& s : impl_->slots) {
+    Row& row = rows[s.route];
+    row.entries += s.parameter.info.numel();
+    ++row.roles[s.parameter.info.role];
+    row.decided = impl_->recipe(s).direction.decided(impl_->dtype(s));
+  }
+  std::string text;
+  for (size_t r = 0; r < rows.size(); ++r) {
+    const Route& route = impl_->routes[r];
+    text += route.match + " -> " + route.recipe.name + ": " + counted(rows[r].roles) + " (" +
+            format_count(rows[r].entries) + " entries), lr " + to_json(Value(route.lr)) +
+            (rows[r].decided.empty() ? "" : "; " + rows[r].decided) + beside_the_direction(route.recipe) + "\n";
+  }
+  return text;
+}
+
+std::vector<std::string> Optimizer::noticed() const {
+  std::vector<std::string> lines;
+  for (const Route& route : impl_->routes)
+    if (const std::string text = route.recipe.direction.noticed(); !text.empty())
+      lines.push_back(route.recipe.name + ": " + text);
+  return lines;
+}
+
+}  // namespace schatten
