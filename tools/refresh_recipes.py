@@ -2,12 +2,13 @@
 """Writes docs/recipes.md and one page per recipe: doc blocks of schatten/papers, `schatten recipes --json`, the family campaign's results.
 
 tools/refresh_recipes.py            # after `schatten campaign examples/family.toml` its results are taken over, too
-tools/refresh_recipes.py --parity   # also docs/parity.md: runs the parity tests (on $SCHATTEN_GOLDEN where set)
+tools/refresh_recipes.py --parity   # also docs/parity.md: runs the parity tests (on $SCHATTEN_GOLDEN, too, where set)
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import pathlib
@@ -150,11 +151,13 @@ def pages() -> dict[pathlib.Path, str]:
 
 
 def parity() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        table = pathlib.Path(folder) / "table.jsonl"
-        environment = {**os.environ, "SCHATTEN_PARITY_TABLE": str(table)}
-        for area in ("parity", "parameters"):
-            subprocess.run([ROOT / "build" / "tests" / f"test_{area}", "--gtest_brief=1"], env=environment, check=True, capture_output=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        table = pathlib.Path(scratch) / "table.jsonl"
+        folders = [str(ROOT / "tests" / "golden"), *filter(None, [os.environ.get("SCHATTEN_GOLDEN")])]
+        for folder, area in itertools.product(folders, ("parity", "parameters")):
+            environment = {**os.environ, "SCHATTEN_PARITY_TABLE": str(table), "SCHATTEN_GOLDEN": folder}
+            program = ROOT / "build" / "tests" / f"test_{area}"
+            subprocess.run([program, "--gtest_brief=1"], env=environment, check=True, capture_output=True)
         rows = [json.loads(line) for line in table.read_text().splitlines()]
     cases: dict[str, dict[str, Any]] = {}
     for row in rows:

@@ -51,7 +51,8 @@ def test_page(page: pathlib.Path, checkout: pathlib.Path) -> None:
 
 
 def test_the_recipe_table_is_current() -> None:
-    printed = subprocess.run([CLI, "recipes"], text=True, capture_output=True, check=True).stdout
+    wide = {**os.environ, "COLUMNS": "120"}  # as tools/refresh_readme.py prints it
+    printed = subprocess.run([CLI, "recipes"], env=wide, text=True, capture_output=True, check=True).stdout
     block = re.search(r"<!-- recipes -->\n```\n(.*?)```\n<!-- /recipes -->", (SOURCE / "README.md").read_text(), re.DOTALL)
     assert block and block[1] == printed, "make readme brings the README up to date"
 
