@@ -2,6 +2,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/grad_mode.h>
+#include <schatten/core/tensor.h>
 #include <schatten/engine/tasks.h>
 
 #include <algorithm>
@@ -10,6 +11,7 @@
 namespace schatten {
 
 void run_tasks(std::vector<Task> tasks) {
+  choose_vector_kernels();
   std::stable_sort(tasks.begin(), tasks.end(), [](const Task& a, const Task& b) { return a.cost > b.cost; });
   std::atomic<size_t> next{0};
   const auto work = [&](int64_t, int64_t) {

@@ -229,6 +229,7 @@ void LanguageModel::see_logits(int64_t block, const Tensor& q, const Tensor& k, 
 std::unique_ptr<LanguageModel> make_model(const Architecture& architecture, at::ScalarType dtype, const Rng& rng) {
   const Kind& kind = kind_of(architecture);
   check_architecture(architecture);
+  choose_vector_kernels();  // before a forward pass does it on several threads
   return kind.make(architecture, dtype, rng);
 }
 
