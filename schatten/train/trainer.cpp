@@ -114,7 +114,6 @@ void Run::set_up() {
   }
   optimizer_ = std::make_unique<Optimizer>(model_->parameters(), routes_for(*model_),
                                            OptimizerOptions{.seed = rng_.of("optimizer").key()});
-  model_->watch_logits(!optimizer_->wants().empty());
   if (config_.optimizer.average > 0)
     average_ = std::make_unique<WeightAverage>(model_->parameters(), config_.optimizer.average);
   base_lr_ = optimizer_->assignments().front().lr;
@@ -311,8 +310,8 @@ void Run::observe() {
     const std::vector<Tensor> largest = model_->largest_logits();
     for (size_t block = 0; block < largest.size(); ++block)
       optimizer_->observe(what, static_cast<int>(block), largest[block]);
-    model_->reset_largest_logits();
   }
+  model_->watch_logits(false);
 }
 
 /// Sophia's Hessian estimate, after every k-th step.
@@ -323,7 +322,6 @@ void Run::probe(const Batch& batch) {
   if (traits.probe == ProbeKind::gauss_newton) sampled_label_gradients(*model_, batch, rng);
   else hutchinson_gradients(model_->parameters(), [&] { model_->loss(batch.tokens, batch.targets).backward(); }, rng);
   if (std::isfinite(global_gradient_norm(model_->parameters()))) optimizer_->probe();
-  if (!optimizer_->wants().empty()) model_->reset_largest_logits();
 }
 
 bool Run::train_one_step() {
@@ -333,6 +331,8 @@ bool Run::train_one_step() {
   const Batch batch = loader_->next();
   watch_.stop(Stopwatch::data);
   model_->zero_grad();
+  // Only this step's own forward passes count: an evaluation between two steps must not change what is clipped.
+  model_->watch_logits(!optimizer_->wants().empty());
   const double loss = forward_and_backward(batch);
   double norm = global_gradient_norm(model_->parameters());
   watch_.stop(Stopwatch::other);

@@ -127,6 +127,18 @@ TEST_F(Family, AnNgptStaysOnTheSphereWithoutBeingTold) {
     EXPECT_LT((c.model.at(rows).norm(2, {1}) - 1).abs().max().item<double>(), 1e-6) << rows;
 }
 
+TEST_F(Family, AnEvaluationBetweenStepsDoesNotChangeWhatIsClipped) {
+  const std::string clipped =
+      "optimizer.matrix = { recipe = \"muonclip\", lr = 0.01, clip.tau = 1e-4 }\n";  // every head, at every step
+  const auto end = [&](const std::string& toml) {
+    run(config(clipped + toml, "one"));
+    const Checkpoint c = load_checkpoint(*latest_checkpoint(folder_ / "one"));
+    fs::remove_all(folder_ / "one");
+    return c.model.at("model.layers.0.self_attn.q_proj.weight").clone();
+  };
+  EXPECT_TRUE(at::equal(end("train.eval_every = 1"), end("train.eval_every = 0")));
+}
+
 TEST_F(Family, SamChangesTheRunAndRhoZeroDoesNot) {
   const auto end = [&](const std::string& toml) {
     run(config(matrix_recipe("adamw") + toml, "one"));
