@@ -140,6 +140,16 @@ Value write_fields(const T& of) {
   return field_value(of);
 }
 
+/// {<kind> = name, option = ...}: how stages and controllers print themselves; their makers read it back.
+template <HasFields T>
+Value tagged_fields(std::string_view kind, std::string_view name, const T& options) {
+  Value table = Value::table();
+  table[kind] = Value(name);
+  const Value fields = write_fields(options);
+  for (const auto& [key, value] : fields.as_table()) table[key] = value;
+  return table;
+}
+
 /// name, default as text, help: for --help and the docs.
 struct FieldHelp {
   std::string name, value, help;

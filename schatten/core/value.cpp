@@ -166,6 +166,14 @@ bool Value::operator==(const Value& other) const {
   return as_table().size() == other.as_table().size() && same_table(as_table(), other);
 }
 
+Value without(const Value& table, std::initializer_list<std::string_view> keys) {
+  Value rest = Value::table();
+  rest.origin = table.origin;
+  for (const auto& [key, value] : table.as_table())
+    if (std::find(keys.begin(), keys.end(), key) == keys.end()) rest[key] = value;
+  return rest;
+}
+
 Value sorted(const Value& value) {
   if (value.is_array()) {
     Value list = Value::array();

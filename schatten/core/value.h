@@ -3,6 +3,7 @@
 #include <concepts>
 #include <cstdint>
 #include <filesystem>
+#include <initializer_list>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -99,6 +100,9 @@ const Value* find_path(const Value& table, std::string_view dotted);
 
 /// The candidate nearest to `word` by edit distance, or "" when none is near.
 std::string nearest(std::string_view word, const std::vector<std::string>& candidates);
+
+/// A table without some of its keys; its origin stays.
+Value without(const Value& table, std::initializer_list<std::string_view> keys);
 
 /// The same value with the keys of every table in alphabetical order.
 Value sorted(const Value& value);

@@ -14,7 +14,7 @@ struct Slot {
 };
 
 inline at::ScalarType state_dtype(const OptimizerOptions& options, at::ScalarType parameter) {
-  return options.state_dtype.value_or(parameter == at::kDouble ? at::kDouble : at::kFloat);
+  return options.state_dtype.value_or(at_least_float32(parameter));
 }
 
 /// How much of W one step of this recipe needs to see at once.
@@ -27,11 +27,10 @@ struct Optimizer::Impl {
   std::vector<Route> routes;
   OptimizerOptions options;
   std::vector<Slot> slots;
+  Observations seen;  // since the last step
 
   const Recipe& recipe(const Slot& s) const { return routes[s.route].recipe; }
   at::ScalarType dtype(const Slot& s) const { return state_dtype(options, s.parameter.tensor.scalar_type()); }
-  Observations seen;
-
   Bucket bucket(const Slot& s) const {
     return bucket_of(s.parameter.info, dtype(s), s.parameter.tensor.device(), Rng(options.seed));
   }

@@ -30,9 +30,7 @@ std::string counted(const std::map<Role, int64_t>& roles) {
   }
   return text;
 }
-}  // namespace
 
-namespace {
 /// "; retract project every step; qk_clip"
 std::string beside_the_direction(const Recipe& recipe) {
   std::string text;

@@ -9,7 +9,7 @@
 namespace schatten {
 
 std::vector<double> singular_values(const Tensor& matrix) {
-  const Tensor m = matrix.detach().to(matrix.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
+  const Tensor m = matrix.detach().to(at_least_float32(matrix.scalar_type()));
   if (m.numel() == 0 || !m.isfinite().all().item<bool>()) return {};
   const Tensor s = at::linalg_svdvals(m).to(at::kDouble).cpu().contiguous();
   const double* values = s.data_ptr<double>();

@@ -30,7 +30,7 @@ int square_roots(double power) {
 }
 
 /// float64 stays, everything else is float32: as released.
-Tensor working(const Tensor& x) { return x.to(x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat); }
+Tensor working(const Tensor& x) { return x.to(at_least_float32(x.scalar_type())); }
 
 Tensor add_identity(Tensor s, double eps) {
   s.diagonal(0, -2, -1).add_(eps);

@@ -12,7 +12,7 @@ namespace schatten {
 
 namespace {
 
-Tensor working(const Tensor& x) { return x.detach().to(x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat); }
+Tensor working(const Tensor& x) { return x.detach().to(at_least_float32(x.scalar_type())); }
 
 /// f(x) in the working dtype; LAPACK throws on NaN, so a bad input gives NaN of the shape [rows, cols] instead.
 Tensor decompose(const Tensor& x, int64_t rows, int64_t cols, const std::function<Tensor(const Tensor&)>& f) {

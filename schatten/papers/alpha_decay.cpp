@@ -11,12 +11,7 @@ struct AlphaDecayModel {
 
   std::string name() const { return "alpha_decay"; }
   std::string wants() const { return ""; }
-  Value to_value() const {
-    Value table = Value::Table{{"controller", name()}};
-    const Value fields = write_fields(options);
-    for (const auto& [key, value] : fields.as_table()) table[key] = value;
-    return table;
-  }
+  Value to_value() const { return tagged_fields("controller", name(), options); }
   void check(const Decay& decay) const {
     if (!decay.active())
       fail_usage({"alpha_decay", "a weight decay to distribute", "weight_decay = 0",

@@ -31,13 +31,9 @@ Controller make_controller(const Value& table) {
   if (!name)
     fail_usage({"controller", "a table with the key 'controller'", to_json(table),
                 "For example { controller = \"qk_clip\", tau = 100 }."});
-  Value rest = Value::table();
-  rest.origin = table.origin;
-  for (const auto& [key, value] : table.as_table())
-    if (key != "controller") rest[key] = value;
   std::vector<std::string> known;
   for (const ControllerInfo& info : controller_registry()) {
-    if (info.name == name->as_string()) return info.make(rest);
+    if (info.name == name->as_string()) return info.make(without(table, {"controller"}));
     known.push_back(info.name);
   }
   fail_enum(*name, "", "controller", known);

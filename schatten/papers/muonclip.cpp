@@ -54,12 +54,7 @@ struct QkClipModel {
   std::string name() const { return "qk_clip"; }
   std::string wants() const { return kLogits; }
   bool sees_all() const { return true; }
-  Value to_value() const {
-    Value table = Value::Table{{"controller", name()}};
-    const Value fields = write_fields(options);
-    for (const auto& [key, value] : fields.as_table()) table[key] = value;
-    return table;
-  }
+  Value to_value() const { return tagged_fields("controller", name(), options); }
   QkClipOptions clip_of(const AttentionLayout& layout) const {
     const QkClipMode grouped =
         options.grouped == GroupedKeys::query_only ? QkClipMode::gqa_query_only : QkClipMode::gqa_shared_key;

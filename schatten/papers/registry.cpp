@@ -25,14 +25,6 @@ const RecipeInfo& recipe_info(const Value& name) {
 
 namespace {
 
-Value without(const Value& table, std::initializer_list<std::string_view> keys) {
-  Value rest = Value::table();
-  rest.origin = table.origin;
-  for (const auto& [key, value] : table.as_table())
-    if (std::find(keys.begin(), keys.end(), key) == keys.end()) rest[key] = value;
-  return rest;
-}
-
 struct ExplicitRecipe {
   std::string name = "custom";
   Value direction;

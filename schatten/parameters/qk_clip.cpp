@@ -75,7 +75,7 @@ void scale_rows(const Tensor& tensor, const std::vector<RowBlock>& blocks, size_
       rows.insert(rows.end(), static_cast<size_t>(b.rows), b.factors ? (*b.factors)[h] : 1);
   if (std::all_of(rows.begin(), rows.end(), [](double r) { return r == 1; })) return;
   // A factor of 1 keeps bits. Half types multiply in float32 and round once.
-  const auto dtype = tensor.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  const auto dtype = at_least_float32(tensor.scalar_type());
   const Tensor column = at::tensor(rows, at::kDouble).to(tensor.device(), dtype);
   tensor.mul_(tensor.dim() == 1 ? column : column.unsqueeze(1));
 }

@@ -10,7 +10,7 @@ namespace schatten {
 namespace {
 
 /// Half types ascend in float32: rho of the whole model is less than their spacing for one entry.
-Tensor working(const Tensor& x) { return x.to(x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat); }
+Tensor working(const Tensor& x) { return x.to(at_least_float32(x.scalar_type())); }
 
 void check(const std::vector<Tensor>& parameters, const std::vector<Tensor>& grads, double rho) {
   if (!std::isfinite(rho) || rho < 0)

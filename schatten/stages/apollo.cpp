@@ -9,8 +9,6 @@ namespace schatten {
 
 namespace {
 
-at::ScalarType at_least_float32(at::ScalarType dtype) { return dtype == at::kDouble ? at::kDouble : at::kFloat; }
-
 struct ScaleChannelsLikeModel {
   ScaleChannelsLike options;
   Stage inner;
@@ -71,11 +69,8 @@ Tensor channel_factor(const Tensor& n, const Tensor& r, const SubspaceShape& sha
 Stage scale_channels_like(const ScaleChannelsLike& o, Stage inner) {
   const char* who = "scale_channels_like";
   check_subspace(who, o.rank, o.refresh_every);
-  check_inside(who, inner);
-  if (inner.traits().probe != ProbeKind::none)
-    fail_usage({who, "an inner stage that wants no probe", "'" + inner.name() + "'", "in_subspace hands probes on."});
-  if (o.type == SubspaceType::full)
-    fail_usage({who, "type std, reverse_std, left or right", "full", "One side has to keep its channels."});
+  check_inside_without_probe(who, inner);
+  check_one_side(who, o.type);
   if (o.seed < 0) fail_usage({who, "seed >= 0", std::to_string(o.seed), "0 takes the parameter's position."});
   return ScaleChannelsLikeModel{o, std::move(inner)};
 }

@@ -56,7 +56,7 @@ StateSpec CosmosModel::state(const Bucket& b) const {
   const int64_t r = rank(b.rows, b.cols);
   squares.shape = {b.rows, r};
   squares.follows = Follows::rotation;  // its columns belong to P
-  const at::ScalarType dtype = b.dtype == at::kDouble ? at::kDouble : at::kFloat;
+  const at::ScalarType dtype = at_least_float32(b.dtype);
   return {.name = name(),
           .slots = {{"momentum_buffer"},
                     squares,
@@ -103,7 +103,7 @@ void CosmosModel::move_subspace(const Tensor& g, State& s, int64_t t) const {
 Tensor CosmosModel::apply(const Tensor& u, State& s, const Step& step) const {
   const auto t = static_cast<double>(step.step);
   if (on_adam(step.parameter, u.size(-2))) return adam(u, s, t);
-  const Tensor raw = u.to(u.scalar_type() == at::kDouble ? at::kDouble : at::kFloat), g = momentum(raw, s, t);
+  const Tensor raw = u.to(at_least_float32(u.scalar_type())), g = momentum(raw, s, t);
   move_subspace(raw, s, step.step);
   const Tensor &p = s["P"], low = at::matmul(raw, p);
   Tensor& v = s["exp_avg_sq"];

@@ -23,9 +23,6 @@ int64_t rank_of(double rank, const Bucket& b) {
 /// 1 where the matrix has a nonzero entry (or a NaN), else 0.
 Tensor alive(const Tensor& m) { return m.abs().amax({-2, -1}, true).ne(0); }
 
-/// float64 and float32 stay: LAPACK knows no other.
-at::ScalarType at_least_float(const Bucket& b) { return b.dtype == at::kDouble ? at::kDouble : at::kFloat; }
-
 struct LargestModel {
   OrthogonalizeLargest options;
   Stage polar;
@@ -76,8 +73,8 @@ Stage low_rank_polar(const LowRankPolar& o) {
 StateSpec LowRankPolar::state(const Bucket& b) const {
   const int64_t side = transpose && b.rows < b.cols ? b.rows : b.cols;
   return {.name = name(),
-          .slots = {{.name = "momentum_buffer", .dtype = at_least_float(b)},
-                    {.name = "Q", .shape = {side, rank_of(rank, b)}, .dtype = at_least_float(b)}}};
+          .slots = {{.name = "momentum_buffer", .dtype = at_least_float32(b.dtype)},
+                    {.name = "Q", .shape = {side, rank_of(rank, b)}, .dtype = at_least_float32(b.dtype)}}};
 }
 
 Tensor LowRankPolar::apply(const Tensor& u, State& s, const Step& step) const {

@@ -46,11 +46,8 @@ Stage subspace_and_residual(const SubspaceAndResidual& o, Stage inner) {
   const char* who = "subspace_and_residual";
   check_subspace(who, o.rank, o.refresh_every);
   check_non_negative(who, "scale", o.scale);
-  check_inside(who, inner);
-  if (inner.traits().probe != ProbeKind::none)
-    fail_usage({who, "an inner stage that wants no probe", "'" + inner.name() + "'", "in_subspace hands probes on."});
-  if (o.type == SubspaceType::full)
-    fail_usage({who, "type std, reverse_std, left or right", "full", "One side has to keep its channels."});
+  check_inside_without_probe(who, inner);
+  check_one_side(who, o.type);
   return SubspaceAndResidualModel{o, std::move(inner),
                                   limit_norm_growth({.limit = o.limit, .released = o.limiter_released})};
 }

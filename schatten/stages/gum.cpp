@@ -34,9 +34,7 @@ struct InRandomSubspaceModel {
   SubspaceShape shape(int64_t rows, int64_t cols) const {
     return subspace_shape(name(), options.rank, rows <= cols ? SubspaceType::left : SubspaceType::right, rows, cols);
   }
-  /// P P^T G needs the precision: what is left of the large directions would be amplified.
-  static at::ScalarType basis_dtype(at::ScalarType dtype) { return dtype == at::kDouble ? at::kDouble : at::kFloat; }
-
+  // P and P P^T G in float32 at least: what is left of the large directions would be amplified.
   StateSpec branch_state(const Bucket& b, bool full) const {
     const SubspaceShape s = shape(b.rows, b.cols);
     StateSpec inside = full ? inner.state(b) : state_inside(inner, b, s);
@@ -46,7 +44,7 @@ struct InRandomSubspaceModel {
     const SubspaceShape s = shape(b.rows, b.cols);
     if (options.moments == AtRefresh::transport) check_transport(name(), state_inside(inner, b, s), s);
     const bool full = branch(*b.parameter, b.rows, b.cols, b.shared, 0).full;
-    return {.name = name(), .slots = basis_slots(s, basis_dtype(b.dtype)), .children = {branch_state(b, full)}};
+    return {.name = name(), .slots = basis_slots(s, at_least_float32(b.dtype)), .children = {branch_state(b, full)}};
   }
   /// Where the subspace is the whole space nothing is left for the other branch.
   Branch branch(const ParameterInfo& p, int64_t rows, int64_t cols, const Rng& shared, int64_t period) const {
@@ -63,7 +61,7 @@ struct InRandomSubspaceModel {
 
 void InRandomSubspaceModel::start_period(const Tensor& u, State& s, const Step& step, int64_t period) const {
   const SubspaceShape sh = shape(u.size(-2), u.size(-1));
-  const Bases before = refresh_bases(u.to(basis_dtype(u.scalar_type())), s, sh);
+  const Bases before = refresh_bases(u.to(at_least_float32(u.scalar_type())), s, sh);
   const auto full_in = [&](int64_t k) { return branch(step.parameter, sh.rows, sh.cols, step.shared, k).full; };
   const bool full = full_in(period);
   const bool goes_on = options.moments != AtRefresh::reset && period > 0 && full_in(period - 1) == full;
@@ -99,7 +97,7 @@ Tensor InRandomSubspaceModel::apply(const Tensor& u, State& s, const Step& step)
   const double weight = options.weights == BranchWeights::none ? 1 : 1 / (full ? q : 1 - q);
   const double before = options.weights == BranchWeights::pre ? weight : 1, after = weight / before;
   const auto enter = [&, full = full](const Tensor& g) {
-    const Tensor x = g.to(basis_dtype(g.scalar_type()));
+    const Tensor x = g.to(at_least_float32(g.scalar_type()));
     return (full ? bases.outside(x) : bases.project(x)).mul_(before).to(g.scalar_type());
   };
   const ParameterInfo seen = full ? step.parameter : seen_inside(step.parameter, sh);
@@ -108,7 +106,7 @@ Tensor InRandomSubspaceModel::apply(const Tensor& u, State& s, const Step& step)
   inside.step = inner_step(u, step);
   const Tensor small = inner.apply(in, s.child(0), inside);
   if (!small.defined()) return small;
-  const Tensor out = small.to(basis_dtype(u.scalar_type()));
+  const Tensor out = small.to(at_least_float32(u.scalar_type()));
   return (full ? bases.outside(out) : bases.back(out)).mul_(after).to(u.scalar_type());
 }
 
@@ -142,9 +140,7 @@ Stage in_random_subspace(const InRandomSubspace& o, Stage inner) {
   if (o.full_blocks >= 1 && o.full_blocks != std::floor(o.full_blocks))
     fail_usage({kName, "full_blocks to be a whole number, or a share below 1", to_json(Value(o.full_blocks)), ""});
   check_branches(o.branches);
-  check_inside(kName, inner);
-  if (inner.traits().probe != ProbeKind::none)
-    fail_usage({kName, "an inner stage that wants no probe", "'" + inner.name() + "'", "in_subspace hands probes on."});
+  check_inside_without_probe(kName, inner);
   return InRandomSubspaceModel{o, std::move(inner)};
 }
 

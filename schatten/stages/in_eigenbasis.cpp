@@ -1,4 +1,5 @@
 #include <ATen/ATen.h>
+#include <schatten/linalg/subspace.h>
 #include <schatten/stages/checks.h>
 #include <schatten/stages/in_eigenbasis.h>
 
@@ -39,7 +40,7 @@ struct Axes {
 };
 
 /// Eigenvalues and QR know no half types.
-Tensor working(const Tensor& t) { return t.to(t.scalar_type() == at::kDouble ? at::kDouble : at::kFloat); }
+Tensor working(const Tensor& t) { return t.to(at_least_float32(t.scalar_type())); }
 
 /// X_(i): dimension i as rows, all others as columns.
 Tensor unfolded(const Tensor& x, int64_t i) { return x.movedim(i, 0).reshape({x.size(i), -1}); }
@@ -58,13 +59,6 @@ Tensor back(Tensor x, const Bases& bases) {
   for (size_t i = 0; i < bases.size(); ++i)
     if (bases[i]) x = turned(x, static_cast<int64_t>(i), *bases[i]);
   return x;
-}
-
-/// Eigenvectors of the largest eigenvalue first.
-Tensor eigenbasis(const Tensor& gg) {
-  Tensor shifted = working(gg).clone();
-  shifted.diagonal().add_(1e-30);
-  return std::get<1>(at::linalg_eigh(shifted)).flip({1});
 }
 
 /// One power iteration on the sorted columns; `order` says how they were sorted.
@@ -126,7 +120,7 @@ void check_slots(const StateSpec& spec, const Dims& dims, const Bucket& b) {
 
 StateSpec InEigenbasisModel::state(const Bucket& b) const {
   const auto own = axes(*b.parameter, b.rows, b.cols);
-  const at::ScalarType dtype = b.dtype == at::kDouble ? at::kDouble : at::kFloat;
+  const at::ScalarType dtype = at_least_float32(b.dtype);
   StateSpec inside = inner.state(b);
   check_slots(inside, own.dims, b);
   StateSpec spec{.name = name(), .children = {std::move(inside)}};
@@ -158,7 +152,7 @@ Tensor InEigenbasisModel::set_up(const Tensor& g, const Axes& axes, State& s) co
   if (!g.isfinite().all().item<bool>()) return at::full_like(g, std::numeric_limits<double>::quiet_NaN());
   gather(g, axes, s);
   for (size_t i = 0; i < axes.dims.size(); ++i)
-    if (axes.turns(i)) s[slot("Q", i)].copy_(eigenbasis(s[slot("GG", i)]));
+    if (axes.turns(i)) s[slot("Q", i)].copy_(eigenbasis_descending(s[slot("GG", i)]));
   return {};
 }
 

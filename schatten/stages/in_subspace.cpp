@@ -30,6 +30,19 @@ void check_inside(std::string_view who, const Stage& inner) {
                 "A Hessian's diagonal cannot be projected; Sophia's gauss_newton estimator can."});
 }
 
+void check_inside_without_probe(std::string_view who, const Stage& inner) {
+  check_inside(who, inner);
+  if (inner.traits().probe != ProbeKind::none)
+    fail_usage({std::string(who), "an inner stage that wants no probe", "'" + inner.name() + "'",
+                "in_subspace hands probes on."});
+}
+
+void check_one_side(std::string_view who, SubspaceType type) {
+  if (type == SubspaceType::full)
+    fail_usage(
+        {std::string(who), "type std, reverse_std, left or right", "full", "One side has to keep its channels."});
+}
+
 SubspaceShape subspace_shape(std::string_view who, double rank, SubspaceType type, int64_t rows, int64_t cols) {
   const int64_t small = std::min(rows, cols);
   const auto wanted = static_cast<int64_t>(rank < 1 ? std::floor(rank * static_cast<double>(small)) : rank);

@@ -65,6 +65,10 @@ SubspaceShape subspace_shape(std::string_view who, double rank, SubspaceType typ
 void check_subspace(std::string_view who, double rank, int refresh_every);
 /// Refuses stages that read W, which is not projected, with the way out.
 void check_inside(std::string_view who, const Stage& inner);
+/// The same, for brackets that hand no probe on.
+void check_inside_without_probe(std::string_view who, const Stage& inner);
+/// Refuses `full`: one side has to keep its channels.
+void check_one_side(std::string_view who, SubspaceType type);
 
 /// Directions as columns; an undefined side is left as it is.
 struct Bases {

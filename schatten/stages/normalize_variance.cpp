@@ -59,9 +59,7 @@ Stage normalize_variance(const NormalizeVariance& o) {
 }
 
 StateSpec NormalizeVariance::state(const Bucket& b) const {
-  SlotSpec v{.name = "exp_avg_sq",
-             .dtype = b.dtype == at::kDouble ? at::kDouble : at::kFloat,
-             .follows = Follows::permutation};
+  SlotSpec v{.name = "exp_avg_sq", .dtype = at_least_float32(b.dtype), .follows = Follows::permutation};
   const bool columns = of == VarianceOf::longer && b.rows < b.cols;
   if (by_kernel(*this, *b.parameter, b.rows, b.cols))
     v.shape = {b.parameter->shape[0], b.parameter->shape[1], b.parameter->shape[2], 1};

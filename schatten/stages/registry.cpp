@@ -45,14 +45,6 @@ struct NoOptions {
   void fields(auto&&) {}
 };
 
-Value without(const Value& table, std::initializer_list<std::string_view> keys) {
-  Value rest = Value::table();
-  rest.origin = table.origin;
-  for (const auto& [key, value] : table.as_table())
-    if (std::find(keys.begin(), keys.end(), key) == keys.end()) rest[key] = value;
-  return rest;
-}
-
 /// A stage around another: the key `inner` is a stage or a chain, Adam's scaling where it is missing.
 template <HasFields Options>
 [[maybe_unused]] StageInfo bracket(std::string name, std::string summary, Stage (*make)(const Options&, Stage inner)) {

@@ -44,7 +44,7 @@ StateSpec ShampooModel::state(const Bucket& b) const {
   if (!l && !r)
     fail_usage({"shampoo_precondition", "a side of at most max_dim = " + std::to_string(options.max_dim) + " entries",
                 std::to_string(b.rows) + " x " + std::to_string(b.cols), "Raise max_dim, or route it to adamw."});
-  const at::ScalarType dtype = b.dtype == at::kDouble ? at::kDouble : at::kFloat;
+  const at::ScalarType dtype = at_least_float32(b.dtype);
   StateSpec spec{.name = name()};
   const auto add = [&](const char* slot, int64_t d) {
     spec.slots.push_back({.name = slot, .shape = {d, d}, .dtype = dtype});
@@ -75,7 +75,7 @@ Tensor ShampooModel::root(const std::string& side, const Tensor& gram, double po
 }
 
 Tensor ShampooModel::apply(const Tensor& u, State& s, const Step& step) const {
-  const Tensor g = u.to(u.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
+  const Tensor g = u.to(at_least_float32(u.scalar_type()));
   const bool l = left(g.size(-2), g.size(-1)), r = right(g.size(-2), g.size(-1));
   const double power = l && r ? -0.25 : -0.5;
   Tensor x = g;

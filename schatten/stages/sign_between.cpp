@@ -11,7 +11,7 @@ namespace {
 
 /// |X|_F^2 / sigma_1^2 of one matrix; NaN for zero.
 double stable_rank(const Tensor& u, int iterations, const Rng& rng) {
-  const at::ScalarType dtype = u.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  const at::ScalarType dtype = at_least_float32(u.scalar_type());
   Tensor x = u.to(dtype);
   x = x / x.abs().max();  // squares of tiny entries would vanish
   Tensor v = rng.normal({x.size(1), 1}, dtype).to(x.device());

@@ -48,7 +48,7 @@ struct SpectralPowerModel {
   Traits traits() const { return {.locality = Locality::matrix, .takes_vectors = false}; }
   StateSpec state(const Bucket& b) const {
     if (options.method != PowerMethod::streaming) return {.name = name()};
-    const at::ScalarType dtype = b.dtype == at::kDouble ? at::kDouble : at::kFloat;
+    const at::ScalarType dtype = at_least_float32(b.dtype);
     return {.name = name(), .slots = {{.name = "V", .shape = {b.cols, std::min(b.rows, b.cols)}, .dtype = dtype}}};
   }
   PowerMethod method(at::ScalarType dtype) const {

@@ -189,11 +189,7 @@ class Stage {
 /// {stage = name, option = ...}: the printed form of a stage whose options are its fields.
 template <HasFields T>
 Value stage_value(std::string_view name, const T& options) {
-  Value table = Value::table();
-  table["stage"] = Value(name);
-  const Value fields = write_fields(options);
-  for (const auto& [key, value] : fields.as_table()) table[key] = value;
-  return table;
+  return tagged_fields("stage", name, options);
 }
 
 /// The same of a bracket, with the stage inside.

@@ -15,7 +15,7 @@ double global_gradient_norm(const std::vector<Parameter>& parameters) {
     if (!grad.defined()) continue;
     tasks.push_back({static_cast<double>(grad.numel()), [&squares, grad, i] {
                        // A sum in bfloat16 would be right to three digits only.
-                       const at::ScalarType wide = grad.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+                       const at::ScalarType wide = at_least_float32(grad.scalar_type());
                        const double norm = at::linalg_vector_norm(grad, 2, c10::nullopt, false, wide).item<double>();
                        squares[i] = norm * norm;
                      }});
