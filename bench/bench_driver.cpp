@@ -4,6 +4,7 @@
 #include <ATen/Parallel.h>
 #include <c10/core/Allocator.h>
 #include <schatten/core/error.h>
+#include <schatten/kernels/isa.h>
 #include <schatten/papers/registry.h>
 #include <schatten/train/environment.h>
 #include <schatten/train/trainer.h>
@@ -69,14 +70,19 @@ class Driver {
 
  private:
   Value set_up(const Value& command);
+  Value take_tensors(const Value& command);
   Value take_batch(const Value& command);
   Value loss_and_gradient();
   Value run_passes(int64_t passes);
   Value set_up_optimizer(const Value& command);
   Value run_steps(int64_t steps);
+  Value write_update(const Value& command);
+  Value profile(const Value& command);
+  std::vector<Parameter> of_role(bool hidden_matrices) const;
   Tensor loss() const { return model_->loss(batch_.at("tokens"), batch_.at("targets")); }
 
   std::unique_ptr<LanguageModel> model_;
+  std::vector<Parameter> parameters_;  // of the model, or from a file
   std::unique_ptr<Optimizer> optimizer_;
   TensorFile batch_;
 };
@@ -86,6 +92,7 @@ Value Driver::set_up(const Value& command) {
   optimizer_.reset();
   at::set_num_threads(static_cast<int>(command.at("threads").as_integer()));
   model_ = make_model(architecture_of(command), at::kFloat, Rng(kSeed));
+  parameters_ = model_->parameters();
   save_safetensors(command.at("weights").as_string(), model_->weights());
   const Architecture& a = model_->architecture();
   return Value::Table{{"parameters", model_->num_parameters()},
@@ -97,6 +104,20 @@ Value Driver::set_up(const Value& command) {
                                              {"vocab", a.vocab},
                                              {"norm_eps", a.norm_eps},
                                              {"rope_base", a.rope_base}}}};
+}
+
+/// {weights: file}: every tensor in it is a hidden matrix, and there is no model.
+Value Driver::take_tensors(const Value& command) {
+  optimizer_.reset();
+  model_.reset();
+  parameters_.clear();
+  for (const auto& [name, tensor] : load_safetensors(command.at("weights").as_string()).tensors)
+    parameters_.push_back({{.name = name,
+                            .index = static_cast<int64_t>(parameters_.size()),
+                            .role = Role::hidden_matrix,
+                            .shape = tensor.sizes().vec()},
+                           tensor});
+  return Value::Table{{"tensors", static_cast<int64_t>(parameters_.size())}};
 }
 
 /// {file: of tokens and targets}
@@ -125,16 +146,19 @@ Value Driver::run_passes(int64_t passes) {
   return Value::Table{{"seconds", seconds / static_cast<double>(passes)}};
 }
 
+std::vector<Parameter> Driver::of_role(bool hidden_matrices) const {
+  std::vector<Parameter> some;
+  for (const Parameter& p : parameters_)
+    if ((p.info.role == Role::hidden_matrix) == hidden_matrices) some.push_back(p);
+  return some;
+}
+
 /// {threads, recipe, auxiliary?, gradients: file}: without `auxiliary` only the hidden matrices are stepped.
 Value Driver::set_up_optimizer(const Value& command) {
   at::set_num_threads(static_cast<int>(command.at("threads").as_integer()));
   const TensorFile gradients = load_safetensors(command.at("gradients").as_string());
-  std::vector<Parameter> stepped;
-  for (const Parameter& p : model_->parameters()) {
-    if (!command.find("auxiliary") && p.info.role != Role::hidden_matrix) continue;
-    p.tensor.mutable_grad() = gradients.at(p.info.name);
-    stepped.push_back(p);
-  }
+  const std::vector<Parameter> stepped = command.find("auxiliary") ? parameters_ : of_role(true);
+  for (const Parameter& p : stepped) p.tensor.mutable_grad() = gradients.at(p.info.name);
   optimizer_ = std::make_unique<Optimizer>(stepped, routes_of(command));
   return Value::Table{{"tensors", static_cast<int64_t>(stepped.size())}};
 }
@@ -144,6 +168,36 @@ Value Driver::run_steps(int64_t steps) {
     for (int64_t i = 0; i < steps; ++i) optimizer_->step();
   });
   return Value::Table{{"seconds", seconds / static_cast<double>(steps)}};
+}
+
+/// {file: to write}: what one step does to the weights.
+Value Driver::write_update(const Value& command) {
+  TensorFile update;
+  for (const Parameter& p : parameters_) update.tensors.emplace_back(p.info.name, p.tensor.detach().clone());
+  optimizer_->step();
+  for (size_t i = 0; i < parameters_.size(); ++i) update.tensors[i].second.sub_(parameters_[i].tensor.detach());
+  save_safetensors(command.at("file").as_string(), update);
+  return Value::table();
+}
+
+/// {count, parts: [{matrices: bool, recipe}]}: seconds of each of `count` forward passes, backward passes and steps of
+/// every part.
+Value Driver::profile(const Value& command) {
+  std::vector<Optimizer> optimizers;
+  std::vector<Value::Array> seconds(2);
+  for (const Value& part : command.at("parts").as_array()) {
+    optimizers.emplace_back(of_role(part.at("matrices").as_bool()),
+                            std::vector<Route>{make_route(part.at("recipe"), "any")});
+    seconds.emplace_back();
+  }
+  for (int64_t i = 0; i < command.at("count").as_integer(); ++i) {
+    model_->zero_grad();
+    Tensor value;
+    seconds[0].push_back(seconds_of([&] { value = loss(); }));
+    seconds[1].push_back(seconds_of([&] { value.backward(); }));
+    for (size_t o = 0; o < optimizers.size(); ++o) seconds[2 + o].push_back(seconds_of([&] { optimizers[o].step(); }));
+  }
+  return Value::Table{{"seconds", Value::Array(seconds.begin(), seconds.end())}};
 }
 
 /// {model, recipe, auxiliary, length}: bytes as declared and as taken from the allocator.
@@ -174,15 +228,25 @@ Value memory(const Value& command) {
                       {"left_by_step", step}};
 }
 
+Value described() {
+  Value about = describe_environment();
+  about["isa"] = std::string(enum_name(this_isa()));
+  return about;
+}
+
 Value Driver::answer(const Value& command) {
   const std::string& what = command.at("do").as_string();
-  if (what == "describe") return describe_environment();
+  if (what == "describe") return described();
   if (what == "setup") return set_up(command);
+  if (what == "tensors") return take_tensors(command);
   if (what == "batch") return take_batch(command);
   if (what == "loss") return loss_and_gradient();
   if (what == "passes") return run_passes(command.at("count").as_integer());
   if (what == "optimizer") return set_up_optimizer(command);
   if (what == "steps") return run_steps(command.at("count").as_integer());
+  if (what == "update") return write_update(command);
+  if (what == "state_bytes") return Value::Table{{"bytes", optimizer_->state_bytes()}};
+  if (what == "profile") return profile(command);
   if (what == "memory") return memory(command);
   fail_usage({"bench_driver", "a command it knows", "'" + what + "'", ""});
 }

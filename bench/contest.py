@@ -7,8 +7,10 @@ import json
 import math
 import os
 import pathlib
+import statistics
 import subprocess
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,15 +18,17 @@ import numpy as np
 # OpenMP threads spin for some milliseconds after their last work: the other side starts when they sleep.
 # (A passive wait policy would slow both sides, and nobody runs with one.)
 PAUSE = 0.05
+BUSY = 0.1  # cores that others may take before a comparison says nothing
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Side:
     """One process that answers JSON lines."""
 
-    def __init__(self, name: str, command: list[str]) -> None:
+    def __init__(self, name: str, command: list[str], environment: Mapping[str, str] | None = None) -> None:
         self.name = name
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})})
 
     def ask(self, do: str, **arguments: object) -> dict[str, Any]:
         assert self.process.stdin is not None and self.process.stdout is not None
@@ -75,6 +79,13 @@ class Pairs:
         low, high = np.quantile(np.median(logs[picks], axis=1), [0.025, 0.975])
         return math.exp(low), math.exp(high)
 
+    def record(self) -> dict[str, Any]:
+        """What is kept of a contest."""
+        sides = {name: {"minimum": min(seconds), "median": statistics.median(seconds)}
+                 for name, seconds in (("ours", self.ours), ("theirs", self.theirs))}
+        return {**sides, "ratio": self.ratio(), "interval": list(self.interval()), "pairs": len(self.ours),
+                "idle": self.idle, "others": self.others, "busy": self.idle + self.others > BUSY}
+
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
@@ -84,17 +95,18 @@ class Budget:
     sample: float = 0.1  # seconds that one timing lasts at least
 
 
-def repeats(side: Side, do: str, budget: Budget) -> int:
-    """How often `do` runs in one timing."""
-    once: float = side.ask(do, count=1)["seconds"]
-    if once < 1:  # the first of its kind pays for memory and caches
-        once = side.ask(do, count=1)["seconds"]
-    return max(1, math.ceil(budget.sample / once))
+def repeats(side: Side, do: str, budget: Budget, unit: int) -> int:
+    """How often `do` runs in one timing: a multiple of `unit`."""
+    once: float = side.ask(do, count=unit)["seconds"]
+    if once * unit < 3 * budget.sample:  # the first of its kind pays for memory and caches: it may be needed again
+        once = side.ask(do, count=unit)["seconds"]
+    return unit * max(1, math.ceil(budget.sample / (once * unit)))
 
 
-def alternate(ours: Side, theirs: Side, do: str, budget: Budget) -> Pairs:
-    """A B B A A B B A ...: one timing of each side per pair, the other side waiting."""
-    counts = {side: repeats(side, do, budget) for side in (ours, theirs)}
+def alternate(ours: Side, theirs: Side, do: str, budget: Budget, unit: int = 1) -> Pairs:
+    """A B B A A B B A ...: one timing of each side per pair, the other side waiting. Where not every step costs the same,
+    `unit` is the number of steps after which costs repeat."""
+    counts = {side: repeats(side, do, budget, unit) for side in (ours, theirs)}
     seconds: dict[Side, list[float]] = {ours: [], theirs: []}
     idle = others = wall = 0.0
     deadline = time.monotonic() + budget.seconds

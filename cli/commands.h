@@ -27,6 +27,7 @@ void add_report(CLI::App& app, Context& context);
 void add_sample(CLI::App& app, Context& context);
 void add_recipes(CLI::App& app, Context& context);
 void add_data(CLI::App& app, Context& context);
+void add_bench(CLI::App& app, Context& context);
 void add_doctor(CLI::App& app, Context& context);
 
 /// A config file (or none) with `--set a.b=c` applied.

@@ -48,6 +48,7 @@ int run(int argc, char** argv) {
   cli::add_sample(app, context);
   cli::add_recipes(app, context);
   cli::add_data(app, context);
+  cli::add_bench(app, context);
   cli::add_doctor(app, context);
   try {
     app.parse(argc, argv);

@@ -30,3 +30,23 @@ function(schatten_layer name)
   endforeach()
   set_property(GLOBAL APPEND PROPERTY SCHATTEN_LAYERS schatten_${name})
 endfunction()
+
+# Code for one instruction set lies in files named after it; `this_isa()` decides at run time which is called. Such files
+# include nothing with inline functions that other files share: the linker could keep the copy for the wrong CPU.
+function(schatten_instruction_sets name)
+  if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+    return()
+  endif()
+  set(avx2 -mavx2 -mfma -mf16c)
+  set(own_header -Wno-uninitialized -Wno-maybe-uninitialized)  # g++ 12 warns of its own AVX-512 header
+  set(avx512 ${avx2} ${own_header} -mavx512f -mavx512bw -mavx512vl -mavx512dq)
+  set(avx512_bf16 ${avx512} -mavx512bf16)
+  set(amx_bf16 ${avx512_bf16} -mamx-tile -mamx-bf16)
+  foreach(isa avx2 avx512 avx512_bf16 amx_bf16)
+    file(GLOB sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/schatten/${name}/*_${isa}.cpp")
+    if(isa STREQUAL "avx512")
+      list(FILTER sources EXCLUDE REGEX "_bf16")
+    endif()
+    set_source_files_properties(${sources} PROPERTIES COMPILE_OPTIONS "-O3;${${isa}}" SKIP_PRECOMPILE_HEADERS ON)
+  endforeach()
+endfunction()

@@ -296,8 +296,27 @@ def sanitize() -> None:
     must("sanitize", [str(python), "-m", "pytest", "-q", str(ROOT / "tests/cli/test_bad_input.py")], way_out, env=environment)
 
 
+def install_peers(python: pathlib.Path) -> None:
+    """Optimizers to be timed against, in a folder of their own: nothing that they depend on touches .venv."""
+    folder, text = BUILD / "bench" / "peers", (ROOT / "bench" / "requirements.txt").read_text()
+    marker = folder / ".installed"
+    if marker.exists() and marker.read_text() == text:
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    wanted = [line for line in text.splitlines() if line and not line.startswith("#")]
+    say(f"installing {', '.join(wanted)} into {folder.relative_to(ROOT)}")
+    command = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "-q", "--no-deps", "--target", str(folder)]
+    missing = [peer for peer in wanted if run([*command, peer], capture_output=True).returncode != 0]
+    if missing:
+        say(f"not to be had: {', '.join(missing)}; their rows will say so")
+    else:
+        marker.write_text(text)
+
+
 def bench() -> None:
     python = prepare(tests=True, targets=["schatten", "schatten_bench"])
+    install_peers(python)
     must("bench", [str(python), "bench/run.py"], "See above.", cwd=ROOT)
 
 

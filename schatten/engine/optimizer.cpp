@@ -1,26 +1,19 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <schatten/engine/optimizer_impl.h>
 #include <schatten/engine/tasks.h>
+#include <schatten/engine/update_impl.h>
 
 #include <algorithm>
-#include <map>
 #include <mutex>
 
 namespace schatten {
 
 namespace {
 
-// Elementwise recipes are cut into pieces of this many entries, whatever the number of threads:
-// vector kernels round the same for the same piece.
-constexpr int64_t kPiece = 1 << 18;
-
 double predicted_flops(const ParameterInfo& p, Locality locality) {
   const auto m = static_cast<double>(p.rows()), n = static_cast<double>(p.cols());
   return locality == Locality::matrix ? 30 * m * n * std::min(m, n) : 10 * m * n;
 }
-
-Tensor as_matrix(const Tensor& t, const ParameterInfo& p) { return t.reshape({p.rows(), p.cols()}); }
 
 void check_parameter(const Parameter& p) {
   const Tensor& t = p.tensor;
@@ -33,33 +26,6 @@ void check_parameter(const Parameter& p) {
                 "Make it contiguous before training."});
   if (t.sizes() != at::IntArrayRef(p.info.shape))
     fail_usage({"Optimizer", "a tensor of the shape stated for '" + p.info.name + "'", c10::str(t.sizes()), ""});
-}
-
-/// The few lines that every recipe is: decay, direction, step, retraction.
-void update_matrix(const Recipe& recipe, const Slot& slot, State& state, Tensor param, const Tensor& raw_grad,
-                   double lr, at::ScalarType dtype, uint64_t seed,
-                   const std::function<void(const UpdateView&)>& watch) {
-  const ParameterInfo& info = slot.parameter.info;
-  Decay decay = recipe.decay;
-  if (slot.weight_decay) decay.weight_decay = *slot.weight_decay;
-  const Tensor grad = decay.gradient(raw_grad.to(dtype), param);
-  double rate = 1;
-  const Step step{.step = slot.steps,
-                  .lr = lr,
-                  .parameter = info,
-                  .grad = grad,
-                  .param = param,
-                  .rng = Rng(seed).at(info.index),
-                  .shared = Rng(seed),
-                  .rate = &rate};
-  const Tensor update = recipe.direction.apply(grad, state, step);
-  if (!update.defined()) return;
-  const double eta = lr * rate;
-  decay.before(param, update, eta, info);
-  recipe.retract.move(param, update, eta, info);
-  decay.after(param, eta);
-  recipe.retract.renormalize(param, info, slot.steps);
-  if (watch) watch({info, update, eta});
 }
 
 void check_gradient(const Parameter& p) {
@@ -106,7 +72,11 @@ Optimizer::Optimizer(std::vector<Parameter> parameters, std::vector<Route> route
     check_parameter(p);
     infos.push_back(p.info);
   }
-  for (const Route& route : impl_->routes) check_recipe(route.recipe);
+  for (const Route& route : impl_->routes) {
+    check_recipe(route.recipe);
+    impl_->twins.push_back(options.fused ? fused_twin(route.recipe) : std::nullopt);
+    impl_->matrix_twins.push_back(options.fused ? MatrixTwin::of(route.recipe) : std::nullopt);
+  }
   const auto assigned = assign_routes(impl_->routes, infos);
   for (size_t i = 0; i < infos.size(); ++i) check_recipe_for(impl_->routes[assigned[i]].recipe, infos[i]);
   for (size_t i = 0; i < parameters.size(); ++i)
@@ -123,28 +93,87 @@ Optimizer::~Optimizer() = default;
 
 namespace {
 
-/// One task for a matrix; many for an elementwise recipe on a large tensor.
-void add_tasks(std::vector<Task>& tasks, const Recipe& recipe, Slot& slot, double lr, at::ScalarType dtype,
-               uint64_t seed, const std::function<void(const UpdateView&)>& watch) {
+/// What a step is made of.
+struct Work {
+  std::vector<Task> tasks;     // on the CPU
+  std::vector<Task> launches;  // of work on other devices
+  std::vector<Task>& of(const Slot& slot) { return slot.parameter.tensor.is_cpu() ? tasks : launches; }
+};
+
+/// One task for a matrix; many for an elementwise recipe on a large tensor of the CPU.
+void add_stages(Work& work, const Turn& turn, Slot& slot, at::ScalarType dtype) {
   const ParameterInfo& info = slot.parameter.info;
   const Tensor param = as_matrix(slot.parameter.tensor.detach(), info);
   const Tensor grad = as_matrix(slot.parameter.tensor.grad(), info);
-  const Locality locality = locality_of(recipe);
+  const Locality locality = locality_of(turn.recipe);
   const int64_t n = param.numel();
-  if (locality != Locality::elementwise || n <= kPiece || watch) {
-    tasks.push_back({predicted_flops(info, locality), [=, &recipe, &slot, &watch] {
-                       update_matrix(recipe, slot, slot.state, param, grad, lr, dtype, seed, watch);
-                     }});
+  if (locality != Locality::elementwise || n <= kElementwisePiece || turn.watch || !param.is_cpu()) {
+    work.of(slot).push_back({predicted_flops(info, locality),
+                             [=, &slot] { update_matrix(turn, slot, slot.state, param, grad, dtype); },
+                             locality == Locality::matrix});
     return;
   }
-  for (int64_t from = 0; from < n; from += kPiece) {
-    const int64_t count = std::min(kPiece, n - from);
-    tasks.push_back({10.0 * static_cast<double>(count), [=, &recipe, &slot] {
-                       const auto piece = [&](const Tensor& t) { return t.view({1, n}).narrow(1, from, count); };
-                       State state = slot.state.viewed(piece);
-                       update_matrix(recipe, slot, state, piece(param), piece(grad.contiguous()), lr, dtype, seed, {});
-                     }});
+  for (int64_t from = 0; from < n; from += kElementwisePiece) {
+    const int64_t count = std::min(kElementwisePiece, n - from);
+    work.tasks.push_back({10.0 * static_cast<double>(count), [=, &slot] {
+                            const auto piece = [&](const Tensor& t) { return t.view({1, n}).narrow(1, from, count); };
+                            State state = slot.state.viewed(piece);
+                            update_matrix(turn, slot, state, piece(param), piece(grad.contiguous()), dtype);
+                          }});
   }
+}
+
+void add_batch(Work& work, const Turn& turn, Batch batch, at::ScalarType dtype) {
+  Slot& first = *batch.front();
+  if (batch.size() == 1) return add_stages(work, turn, first, dtype);
+  const Locality locality = locality_of(turn.recipe);
+  const double cost = static_cast<double>(batch.size()) * predicted_flops(first.parameter.info, locality);
+  work.of(first).push_back({cost, [turn, batch = std::move(batch), dtype] { update_batch(turn, batch, dtype); },
+                            locality == Locality::matrix});
+}
+
+/// What a kernel can read: the gradient itself, where it can be.
+Tensor readable(const Tensor& grad) {
+  const bool known = grad.scalar_type() == at::kFloat || grad.scalar_type() == at::kBFloat16;
+  return (known ? grad : grad.to(at::kFloat)).resolve_neg().contiguous();
+}
+
+FusedStep fused_step(const Turn& turn, Slot& slot) {
+  return {.step = slot.steps,
+          .lr = turn.lr,
+          .decay = decay_of(turn.recipe, slot),
+          .parameter = &slot.parameter.info,
+          .state = &slot.state,
+          .param = slot.parameter.tensor.detach(),
+          .grad = readable(slot.parameter.tensor.grad())};
+}
+
+/// Where the update goes when somebody watches.
+Tensor room_for(const Turn& turn, const ParameterInfo& info) {
+  return turn.watch ? at::empty({info.rows(), info.cols()}, at::kFloat) : Tensor();
+}
+
+/// The same kernel, and what it did is kept to be seen.
+Task watched_task(const FusedTwin& twin, const Turn& turn, FusedStep step) {
+  const ParameterInfo& info = *step.parameter;
+  return {predicted_flops(info, Locality::elementwise), [&twin, turn, &info, step = std::move(step)]() mutable {
+            step.update = room_for(turn, info);
+            twin.run(step, turn.options.isa, 0, info.numel());
+            turn.watch({info, step.update, step.lr});
+          }};
+}
+
+Task matrix_task(const MatrixTwin& twin, const Turn& turn, Slot& slot) {
+  const ParameterInfo& info = slot.parameter.info;
+  return {predicted_flops(info, Locality::matrix),
+          [&twin, turn, &slot, &info] {
+            FusedStep step = fused_step(turn, slot);
+            step.update = room_for(turn, info);
+            const auto eta = twin.run(
+                step, stage_step(turn, slot, as_matrix(step.grad, info).to(at::kFloat), as_matrix(step.param, info)));
+            if (turn.watch && eta) turn.watch({info, step.update, *eta});
+          },
+          true};
 }
 
 }  // namespace
@@ -160,17 +189,35 @@ void Optimizer::step(double lr_factor, const std::function<void(const UpdateView
   for (const Slot& s : impl_->slots)
     if (s.parameter.tensor.grad().defined()) check_gradient(s.parameter);
   check_observations();
-  std::vector<Task> tasks;
+  const auto turn_of = [&](const Slot& s) {
+    const Route& route = impl_->routes[s.route];
+    return Turn{route.recipe, impl_->options, route.lr * lr_factor, guarded};
+  };
+  Work work;
+  std::vector<FusedJob> jobs;
+  Batch together;
   for (Slot& s : impl_->slots) {
     if (!s.parameter.tensor.grad().defined()) continue;
     ++s.steps;
-    const Route& route = impl_->routes[s.route];
-    add_tasks(tasks, route.recipe, s, route.lr * lr_factor, impl_->dtype(s), impl_->options.seed, guarded);
+    const Turn turn = turn_of(s);
+    if (impl_->batched(s)) {
+      together.push_back(&s);
+    } else if (const FusedTwin* twin = impl_->twin(s)) {
+      if (guarded) work.tasks.push_back(watched_task(*twin, turn, fused_step(turn, s)));
+      else jobs.push_back({twin, fused_step(turn, s)});
+    } else if (const MatrixTwin* matrix_twin = impl_->matrix_twin(s)) {
+      work.tasks.push_back(matrix_task(*matrix_twin, turn, s));
+    } else {
+      add_stages(work, turn, s, impl_->dtype(s));
+    }
   }
+  for (const Batch& batch : batches_of(together)) add_batch(work, turn_of(*batch[0]), batch, impl_->dtype(*batch[0]));
+  add_fused_tasks(work.tasks, std::move(jobs), impl_->options.isa);
   // Tasks write below version counting; a backward through old weights must still be refused, even where a task throws.
   for (Slot& s : impl_->slots)
     if (s.parameter.tensor.grad().defined()) s.parameter.tensor.unsafeGetTensorImpl()->bump_version();
-  run_tasks(std::move(tasks));
+  run_in_order(work.launches);
+  run_tasks(std::move(work.tasks));
   run_controllers();
 }
 

@@ -16,6 +16,13 @@ struct OptimizerOptions {
   /// Dtype of state and of the update's arithmetic. None: float64 for float64 parameters, else float32.
   std::optional<at::ScalarType> state_dtype{};
   uint64_t seed = 0;  // of stages that draw
+  /// Recipes are stepped by their fused twins (engine/fused.h, fused_matrix.h) where there is one; false: stage by stage.
+  bool fused = true;
+  /// Parameters of a kind are stepped as one batch [b, m, n]. None: on every device but the CPU. Recipes whose stages
+  /// cannot (Traits::batches, draws) go parameter by parameter. Needs room for a copy of a batch's gradients and state.
+  std::optional<bool> batched{};
+  /// Instructions that the kernels use.
+  Isa isa = this_isa();
 };
 
 /// One row of the routing table.
@@ -82,6 +89,9 @@ class Optimizer {
   std::vector<Assignment> assignments() const;
   /// The table as printed once at the start of a run.
   std::string routing_table() const;
+  /// One line per route: which kernel steps it, by which instructions, or that it goes stage by stage.
+  std::vector<std::string> kernels() const;
+  Isa isa() const;
   int64_t state_bytes() const;
   /// One line per route whose stages could not go the usual way: which, and how often (Stage::noticed).
   std::vector<std::string> noticed() const;

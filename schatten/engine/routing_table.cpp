@@ -54,7 +54,8 @@ std::string Optimizer::routing_table() const {
     Row& row = rows[s.route];
     row.entries += s.parameter.info.numel();
     ++row.roles[s.parameter.info.role];
-    row.decided = impl_->recipe(s).direction.decided(impl_->dtype(s));
+    // Stages say what they make of a CPU; elsewhere that would be wrong.
+    if (s.parameter.tensor.is_cpu()) row.decided = impl_->recipe(s).direction.decided(impl_->dtype(s));
   }
   std::string text;
   for (size_t r = 0; r < rows.size(); ++r) {
@@ -65,6 +66,30 @@ std::string Optimizer::routing_table() const {
   }
   return text;
 }
+
+std::vector<std::string> Optimizer::kernels() const {
+  std::vector<int64_t> all(impl_->routes.size()), fused(impl_->routes.size());
+  std::vector<bool> batched(impl_->routes.size());
+  for (const Slot& s : impl_->slots) {
+    ++all[s.route];
+    if (impl_->batched(s)) batched[s.route] = true;
+    else fused[s.route] += impl_->twin(s) || impl_->matrix_twin(s);
+  }
+  std::vector<std::string> lines;
+  for (size_t r = 0; r < impl_->routes.size(); ++r) {
+    std::string by = batched[r] ? "stage by stage, in batches" : "stage by stage";
+    if (fused[r] > 0) {
+      const std::string kernel = impl_->twins[r] ? impl_->twins[r]->kernel : impl_->matrix_twins[r]->kernel();
+      by = "fused " + kernel + ", " + std::string(enum_name(impl_->options.isa));
+    }
+    if (fused[r] > 0 && fused[r] < all[r])
+      by += " for " + std::to_string(fused[r]) + " of " + std::to_string(all[r]) + " parameters";
+    lines.push_back(impl_->routes[r].match + " -> " + impl_->routes[r].recipe.name + ": " + by);
+  }
+  return lines;
+}
+
+Isa Optimizer::isa() const { return impl_->options.isa; }
 
 std::vector<std::string> Optimizer::noticed() const {
   std::vector<std::string> lines;

@@ -55,11 +55,11 @@ Start almost_orthogonal(const Tensor& x, const NewtonSchulzOptions& o) {
   return {scaled * s, gram * s * s.mT()};
 }
 
-Tensor textbook(Start start, const NewtonSchulzOptions& o) {
+Tensor textbook(Start start, const std::vector<Row>& steps, QuinticRounding rounding) {
   Tensor x = std::move(start.x), gram = std::move(start.gram);
-  for (const Row& abc : o.schedule.coefficients) {
+  for (const Row& abc : steps) {
     if (!gram.defined()) gram = gram_of(x);
-    x = quintic_step(x, gram, abc, o.rounding);
+    x = quintic_step(x, gram, abc, rounding);
     gram = Tensor();
   }
   return x;
@@ -72,10 +72,9 @@ Tensor plus_identity(const Tensor& z, double a) {
   return q;
 }
 
-Tensor gram_iteration(Start start, const NewtonSchulzOptions& o) {
-  const std::vector<Row>& steps = o.schedule.coefficients;
+Tensor gram_iteration(Start start, const std::vector<Row>& steps, const std::vector<int64_t>& before) {
   const auto restarts = [&](size_t t) {
-    return t > 0 && std::find(o.restarts.begin(), o.restarts.end(), static_cast<int64_t>(t)) != o.restarts.end();
+    return std::find(before.begin(), before.end(), static_cast<int64_t>(t)) != before.end();
   };
   Tensor x = std::move(start.x), r = start.gram.defined() ? std::move(start.gram) : gram_of(x), q;
   for (size_t t = 0; t < steps.size(); ++t) {
@@ -94,20 +93,61 @@ Tensor gram_iteration(Start start, const NewtonSchulzOptions& o) {
   return q.defined() ? at::matmul(q, x) : x;
 }
 
+/// [short, long], one matrix or a batch.
+Tensor by_aten(const Tensor& y, const PolarPlan& plan, const NewtonSchulzOptions& o) {
+  Start start = o.schedule.preconditioner == Preconditioner::aol ? almost_orthogonal(y, o) : normalized(y, o);
+  if (plan.iteration == PolarIteration::gram)
+    return gram_iteration(std::move(start), o.schedule.coefficients, plan.restarts);
+  return textbook(std::move(start), o.schedule.coefficients,
+                  plan.iteration == PolarIteration::triangle ? QuinticRounding::fused : o.rounding);
+}
+
+Plain plain(const Tensor& t) {
+  Plain p{.row_stride = t.stride(0), .col_stride = t.stride(1)};
+  if (t.scalar_type() == at::kFloat) p.f32 = t.data_ptr<float>();
+  else p.bf16 = reinterpret_cast<uint16_t*>(t.data_ptr<at::BFloat16>());
+  return p;
+}
+
+/// One matrix on a CPU.
+Tensor by_kernels(const Tensor& y, const PolarPlan& plan, NewtonSchulzOptions o, Isa isa) {
+  Tensor x = y;
+  double norm = 0;
+  if (o.schedule.preconditioner == Preconditioner::aol) {
+    x = almost_orthogonal(y, o).x;  // its margin is in there
+    norm = o.schedule.norm_margin = 1;
+    o.eps = 0;
+  } else {
+    norm = frobenius_norm(x.to(at::kFloat)).item<double>();
+    constexpr double kSmallest = 1e-30;  // below, 1 / norm leaves float32
+    if (norm < kSmallest && o.eps < kSmallest) {
+      x = normalized(x.to(at::kFloat), o).x;
+      norm = o.schedule.norm_margin = 1;
+      o.eps = 0;
+    }
+  }
+  const Tensor result = at::empty(y.sizes(), y.options());
+  newton_schulz_into(plan, o, isa, plain(x), norm, x.size(0), x.size(1), 1, plain(result));
+  return result;
+}
+
 }  // namespace
 
-Tensor newton_schulz(const Tensor& x, const NewtonSchulzOptions& options) {
+Tensor newton_schulz(const Tensor& x, const NewtonSchulzOptions& options, Isa isa, at::ScalarType compute) {
   TORCH_CHECK(x.dim() >= 2, "[newton_schulz] expects [.., m, n], got ", x.sizes(), ". Route vectors to adamw.");
   if (x.numel() == 0) return x.clone();
-  const bool tall = x.size(-2) > x.size(-1), square = x.size(-2) == x.size(-1);
-  const auto shape = x.sizes();
-  Tensor y = x.dim() > 3 ? x.reshape({-1, x.size(-2), x.size(-1)}) : x;
+  const at::ScalarType own = x.scalar_type();
+  if (compute == at::ScalarType::Undefined) compute = own;
+  // What is known of a CPU's kernels says nothing of other devices: without kernels the fewest operations win.
+  const PolarPlan plan = plan_polar(x.size(-2), x.size(-1), compute, options, x.is_cpu() ? isa : Isa::portable);
+  const bool plain_entries = own == at::kFloat || own == at::kBFloat16;
+  if (plan.kernels && plain_entries && x.dim() == 2 && x.is_cpu()) return by_kernels(x, plan, options, isa);
+  const bool tall = x.size(-2) > x.size(-1);
+  Tensor y = x.to(compute);
+  if (y.dim() > 3) y = y.reshape({-1, x.size(-2), x.size(-1)});
   if (tall) y = y.mT();
-  Start start =
-      options.schedule.preconditioner == Preconditioner::aol ? almost_orthogonal(y, options) : normalized(y, options);
-  const bool gram = options.iteration == PolarIteration::gram && !square;
-  y = gram ? gram_iteration(std::move(start), options) : textbook(std::move(start), options);
-  return (tall ? y.mT() : y).reshape(shape);
+  y = by_aten(y, plan, options);
+  return (tall ? y.mT() : y).reshape(x.sizes()).to(own);
 }
 
 }  // namespace schatten

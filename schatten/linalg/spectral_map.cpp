@@ -33,18 +33,22 @@ Tensor apply_exactly(const SpectralMap& map, const Tensor& x) {
   });
 }
 
-Tensor with_each_matrix(const Tensor& x, const std::function<Tensor(const Tensor&)>& f) {
+Tensor each_matrix(const Tensor& x, const std::function<Tensor(const Tensor&, int64_t)>& f) {
   TORCH_CHECK(x.dim() >= 2, "[spectral map] expects [.., m, n], got ", x.sizes(), ". Route vectors to adamw.");
   if (x.numel() == 0) return x.clone();
   const bool half = x.scalar_type() != at::kDouble && x.scalar_type() != at::kFloat;
-  const Tensor work = (half ? x.to(at::kFloat) : x).reshape({-1, x.size(-2), x.size(-1)});
-  const Tensor out = at::empty(work.sizes(), work.options());
-  for (int64_t i = 0; i < work.size(0); ++i) {
-    const Tensor matrix = work[i];
-    // LAPACK throws on NaN; a bad gradient must surface in the weights' guard, not vanish in here.
-    out[i].copy_(matrix.isfinite().all().item<bool>() ? f(matrix) : at::full_like(matrix, NAN));
-  }
+  const Tensor full = half ? x.to(at::kFloat) : x;
+  if (x.dim() == 2) return f(full, 0).to(x.scalar_type());
+  const Tensor work = full.reshape({-1, x.size(-2), x.size(-1)}), out = at::empty(work.sizes(), work.options());
+  for (int64_t i = 0; i < work.size(0); ++i) out[i].copy_(f(work[i], i));
   return out.view(x.sizes()).to(x.scalar_type());
+}
+
+Tensor with_each_matrix(const Tensor& x, const std::function<Tensor(const Tensor&)>& f) {
+  return each_matrix(x, [&](const Tensor& matrix, int64_t) {
+    // LAPACK throws on NaN; a bad gradient must surface in the weights' guard, not vanish in here.
+    return matrix.isfinite().all().item<bool>() ? f(matrix).contiguous() : at::full_like(matrix, NAN);
+  });
 }
 
 }  // namespace schatten

@@ -1,6 +1,7 @@
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
 #include <schatten/core/error.h>
+#include <schatten/linalg/multiply.h>
 #include <schatten/linalg/subspace.h>
 
 #include <algorithm>
@@ -14,10 +15,17 @@ namespace {
 
 Tensor working(const Tensor& x) { return x.detach().to(at_least_float32(x.scalar_type())); }
 
+/// Largest magnitude; NaN where there is one. (Far faster than isfinite().all() and norms of order infinity.)
+double largest_entry(const Tensor& w) {
+  if (w.numel() == 0) return 0;
+  const auto [least, most] = at::aminmax(w);
+  return std::max(std::abs(least.item<double>()), std::abs(most.item<double>()));
+}
+
 /// f(x) in the working dtype; LAPACK throws on NaN, so a bad input gives NaN of the shape [rows, cols] instead.
 Tensor decompose(const Tensor& x, int64_t rows, int64_t cols, const std::function<Tensor(const Tensor&)>& f) {
   const Tensor w = working(x);
-  if (!w.isfinite().all().item<bool>()) return at::full({rows, cols}, NAN, x.options());
+  if (!std::isfinite(largest_entry(w))) return at::full({rows, cols}, NAN, x.options());
   return f(w).to(x.scalar_type()).contiguous();
 }
 
@@ -37,20 +45,79 @@ int64_t checked_rank(const char* who, const Tensor& x, int64_t rank) {
   return std::min({rank, x.size(0), x.size(1)});
 }
 
+/// X R^-1 with R^T R = X^T X + shift.
+Tensor whitened(const Tensor& x, Tensor gram, const Tensor& shift) {
+  gram.diagonal().add_(shift);
+  const Tensor r = std::get<0>(at::linalg_cholesky_ex(gram, /*upper=*/true));
+  return at::linalg_solve_triangular(r, x, /*upper=*/true, /*left=*/false);
+}
+
+/// Orthonormal columns of the span. Where they are nearly so already, one Cholesky factor is as good as reflections.
+Tensor orthonormal(const Tensor& x) {
+  constexpr double kNear = 0.1;
+  const Tensor unit = x.div(at::linalg_vector_norm(x, 2, 0, true).clamp_min(1e-30)), gram = at::mm(unit.mT(), unit);
+  const bool near =
+      largest_entry(gram - at::eye(gram.size(0), gram.options())) < kNear / static_cast<double>(gram.size(0));
+  return near ? whitened(unit, gram, at::zeros({}, gram.options())) : std::get<0>(at::linalg_qr(x));
+}
+
+/// Squares of entries are formed: tiny or huge ones would leave the range of float32.
+Tensor in_range(const Tensor& w) {
+  constexpr double kLargest = 1e6;
+  const double largest = largest_entry(w);
+  return largest == 0 || (largest > 1 / kLargest && largest < kLargest) ? w : w.div(largest);
+}
+
+/// Eigenvectors of the r largest eigenvalues of a symmetric matrix, largest first.
+Tensor largest_eigenvectors(const Tensor& a, int64_t r) {
+  return std::get<1>(at::linalg_eigh(a)).narrow(1, a.size(0) - r, r).flip(1);
+}
+
+/// Columns of the same span that are told from each other: C Y would soon be a multiple of the first eigenvector.
+Tensor apart(const Tensor& y) {
+  constexpr double kShift = 1e-5;  // of the trace: above what rounding makes of the smallest eigenvalues
+  const Tensor gram = at::mm(y.mT(), y);
+  return whitened(y, gram, gram.trace() * kShift + 1e-30);
+}
+
+/// The same from the left singular vectors of C^powers Omega.
+Tensor sketched_eigenvectors(const Tensor& c, int64_t r, const Rng& draws) {
+  constexpr int64_t kMore = 8;
+  constexpr int kPowers = 3;
+  const auto seed = static_cast<int64_t>(draws.key() >> 1);
+  Tensor y = gaussian_projection(seed, c.size(0), std::min(r + kMore, c.size(0)), c.scalar_type());
+  for (int i = 0; i < kPowers; ++i)  // the first ones only have to find the way
+    y = multiply(c, i == 0 ? y : apart(y), i + 1 < kPowers ? Products::bfloat16 : Products::automatic);
+  return orthonormal(at::mm(y, largest_eigenvectors(at::mm(y.mT(), y), r)));
+}
+
+/// V_r [n, r] of X [m, n] by the smaller of its Gram matrices.
+Tensor leading(const Tensor& x, int64_t r, Leading how, const Rng& draws) {
+  const bool own = x.size(1) <= x.size(0);
+  const bool sketch = how == Leading::randomized;
+  const Tensor c = gram_of_rows(own ? x.mT() : x, sketch ? Products::automatic : Products::float32);
+  const Tensor e = sketch ? sketched_eigenvectors(c, r, draws) : largest_eigenvectors(c, r);
+  return own ? e : orthonormal(at::mm(x.mT(), e));
+}
+
 at::Generator generator(int64_t seed) { return at::make_generator<at::CPUGeneratorImpl>(static_cast<uint64_t>(seed)); }
 
 }  // namespace
 
-Tensor top_left(const Tensor& x, int64_t rank) {
+Tensor top_left(const Tensor& x, int64_t rank, Leading how, const Rng& draws) {
   const int64_t r = checked_rank("top_left", x, rank);
-  return decompose(x, x.size(0), r,
-                   [r](const Tensor& w) { return std::get<0>(at::linalg_svd(w, false)).narrow(1, 0, r); });
+  return decompose(x, x.size(0), r, [&](const Tensor& w) {
+    if (how == Leading::svd) return std::get<0>(at::linalg_svd(w, false)).narrow(1, 0, r);
+    return leading(in_range(w).mT(), r, how, draws);
+  });
 }
 
-Tensor top_right(const Tensor& x, int64_t rank) {
+Tensor top_right(const Tensor& x, int64_t rank, Leading how, const Rng& draws) {
   const int64_t r = checked_rank("top_right", x, rank);
-  return decompose(x, x.size(1), r,
-                   [r](const Tensor& w) { return std::get<2>(at::linalg_svd(w, false)).narrow(0, 0, r).mT(); });
+  return decompose(x, x.size(1), r, [&](const Tensor& w) {
+    if (how == Leading::svd) return std::get<2>(at::linalg_svd(w, false)).narrow(0, 0, r).mT();
+    return leading(in_range(w), r, how, draws);
+  });
 }
 
 Tensor align_columns(const Tensor& fresh, const Tensor& reference) {
@@ -68,7 +135,7 @@ Tensor align_columns(const Tensor& fresh, const Tensor& reference) {
 Tensor gaussian_projection(int64_t seed, int64_t rows, int64_t cols, at::ScalarType dtype) {
   if (rows <= 0 || cols <= 0) fail_usage({"gaussian_projection", "rows and cols > 0", c10::str(rows, " x ", cols), ""});
   const double scale = std::sqrt(static_cast<double>(std::min(rows, cols)));
-  return at::randn({rows, cols}, generator(seed), at::TensorOptions(at::kFloat)).div(scale).to(dtype);
+  return at::randn({rows, cols}, generator(seed), at::TensorOptions(at::kFloat)).div_(scale).to(dtype);
 }
 
 int64_t next_seed(int64_t seed) {

@@ -10,7 +10,9 @@ namespace schatten {
 /// Singular values below this share of the largest are rounding noise: eps * max(m, n).
 double rank_floor(at::ScalarType dtype, int64_t rows, int64_t cols);
 
-/// Applies f to every [m, n] of [.., m, n] in float32 or float64; NaN and infinity in give NaN out.
+/// f(matrix, number) for every [m, n] of [.., m, n], in float32 or float64 and never empty.
+Tensor each_matrix(const Tensor& x, const std::function<Tensor(const Tensor&, int64_t)>& f);
+/// The same for an f that needs finite entries: NaN and infinity in give NaN out.
 Tensor with_each_matrix(const Tensor& x, const std::function<Tensor(const Tensor&)>& f);
 
 }  // namespace schatten

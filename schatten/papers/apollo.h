@@ -15,6 +15,7 @@ template <bool mini>
 struct ApolloFamilyOptions {
   double rank = mini ? 1 : 0.25;
   int refresh_every = 200;
+  Leading refresh = Leading::gram;
   ApolloProjection projection = ApolloProjection::random;
   SubspaceType type = SubspaceType::std;
   ChannelScale scale_type = mini ? ChannelScale::tensor : ChannelScale::channel;
@@ -23,11 +24,14 @@ struct ApolloFamilyOptions {
   double limit = 1.01;
   bool limiter_released = false;
   int64_t seed = 0;
+  bool keep_projection = false;
+  Products products = Products::automatic;
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-6, weight_decay = 0;
   DecayForm decay = DecayForm::after;
   void fields(auto&& visit) {
     visit("rank", rank, "directions: >= 1 that many, below 1 that share of the smaller side");
     visit("refresh_every", refresh_every, "T: steps between two projections");
+    visit("refresh", refresh, kRefreshHelp);
     visit("projection", projection, "random (redrawn from a seed), svd");
     visit("type", type, "std (the smaller side is projected), reverse_std, left, right");
     visit("scale_type", scale_type, "channel (a factor per row or column), tensor (one)");
@@ -36,6 +40,8 @@ struct ApolloFamilyOptions {
     visit("limit", limit, "largest growth of the update's norm per step; 0: none");
     visit("limiter_released", limiter_released, "a zero first gradient freezes the matrix, as in the released code");
     visit("seed", seed, "of the first random projection; 0: the parameter's position, counted from 1");
+    visit("keep_projection", keep_projection, "P stays in the state (as in the code), no draw in each step");
+    visit("products", products, kProductsHelp);
     visit("beta1", beta1, "decay of the first moment");
     visit("beta2", beta2, "decay of the second moment");
     visit("eps", eps, "added to the uncorrected root");
@@ -52,10 +58,13 @@ Recipe apollo_named(const std::string& name, const Options& o) {
   std::vector<Stage> stages{scale_channels_like(
       {.rank = o.rank,
        .refresh_every = o.refresh_every,
+       .refresh = o.refresh,
        .projection = o.projection,
        .type = o.type,
        .scale_type = o.scale_type,
-       .seed = o.seed},
+       .seed = o.seed,
+       .keep_projection = o.keep_projection,
+       .products = o.products},
       scale_by_adam({.beta1 = o.beta1, .beta2 = o.beta2, .eps = o.eps, .form = AdamForm::uncorrected}))};
   const Stage root_of_scale = scale(std::sqrt(o.scale));
   if (o.scale_front) stages.push_back(root_of_scale);
@@ -72,7 +81,8 @@ Recipe apollo_named(const std::string& name, const Options& o) {
 ///   U <- U / l, so that |U| grows by no more than 1 % a step;  U <- sqrt(alpha) U  (scale_front: before)
 ///   W <- W - lr sqrt(1 - b2^t) / (1 - b1^t) U,  then  W <- (1 - lr lambda) W
 /// The limiter stands before the bias corrections: behind them it would see Adam's first steps as growth.
-/// State     exp_avg, exp_avg_sq [r, n], seed, norm: 2rn + 2 (P is redrawn from its seed in each step).
+/// State     exp_avg, exp_avg_sq [r, n], seed, norm: 2rn + 2 (P is redrawn from its seed in each step; it stays, and
+///           takes mr more, with keep_projection).
 /// Locality  matrix.
 /// Source    Zhu et al. 2024, arXiv:2412.05270, code zhuhanqing/APOLLO@76b3472. Draws are torch's CPU generator's, on
 ///           every device.
@@ -92,6 +102,7 @@ inline Recipe apollo_mini(const ApolloMiniOptions& o) { return apollo_named("apo
 inline ApolloOptions apollo_options(const Value& h) {
   ApolloOptions o{.rank = real(h, "rank"),
                   .refresh_every = static_cast<int>(integer(h, "update_proj_gap")),
+                  .refresh = Leading::svd,
                   .scale = real(h, "scale"),
                   .scale_front = flag(h, "scale_front"),
                   .limit = flag(h, "disable_nl") ? 0 : 1.01,

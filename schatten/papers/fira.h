@@ -26,7 +26,7 @@ struct FiraOptions {
 ///   S = (G - P R) a,  a_j = |N_j| / (|R_j| + 1e-8), its norm growing by at most 1 % a step
 ///   W <- W - lr sqrt(1 - b2^t) / (1 - b1^t) (alpha P N + S),  then  W <- (1 - lr lambda) W
 /// State     P, exp_avg, exp_avg_sq [r, n], norm.
-/// Locality  matrix; one thin SVD every T steps.
+/// Locality  matrix; every T steps the directions are sought, as in_subspace says.
 /// Source    Chen et al. 2024, arXiv:2410.01623, code xichen-fy/Fira@5c28b13.
 /// Differs   the code subtracts alpha P R (`residual_released = true`); a zero first residual does not freeze it
 ///           (`limiter_released = true`).

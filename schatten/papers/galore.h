@@ -15,9 +15,11 @@ struct GaloreOptions {
   Value inner = "adamw";
   double rank = 0.25;
   int refresh_every = 200;
+  Leading refresh = Leading::gram;
   SubspaceType type = SubspaceType::std;
   double scale = 0.25;
   AtRefresh moments = AtRefresh::keep;
+  Products products = Products::automatic;
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-6;
   ShapeScale shape = ShapeScale::none;
   double weight_decay = 0;
@@ -25,10 +27,12 @@ struct GaloreOptions {
   void fields(auto&& visit) {
     visit("inner", inner, "adamw, adafactor, adam_8bit, muon (sets the keys below); or a stage or chain");
     visit("rank", rank, "directions: >= 1 that many, below 1 that share of the smaller side");
-    visit("refresh_every", refresh_every, "T: steps between two SVDs");
+    visit("refresh_every", refresh_every, "T: steps between two searches for directions");
+    visit("refresh", refresh, kRefreshHelp);
     visit("type", type, "std (the smaller side), reverse_std, left, right, full");
     visit("scale", scale, "alpha");
     visit("moments", moments, "at a refresh: keep (GaLore), transport, reset");
+    visit("products", products, kProductsHelp);
     visit("beta1", beta1, "decay of the first moment (adafactor: 0 for none; muon: of the momentum)");
     visit("beta2", beta2, "decay of the second moment (adamw, adam_8bit)");
     visit("eps", eps, "adamw: added to the uncorrected root; adam_8bit: to the corrected one");
@@ -82,15 +86,20 @@ inline Stage galore_inner(const GaloreOptions& o) {
 ///           muon       Nesterov momentum of R, orthogonalised; alpha = 1, c(m, n) of the whole matrix (GaLore-Muon);
 ///           or any stage or chain that does not read W.
 /// State     P, and the inner stage's for R (adamw: exp_avg, exp_avg_sq).
-/// Locality  matrix; one thin SVD every T steps.
+/// Locality  matrix; every T steps the directions are sought, as in_subspace says.
 /// Source    Zhao et al. 2024, arXiv:2403.03507, code jiaweizzhao/GaLore@2cc66f8 (alpha: its scripts').
 /// Differs   see in_subspace; adam_8bit: the small update does not pass through the parameter's dtype. Moments stay in
 ///           old coordinates as in the code (`moments = "transport"` turns them).
 /// Checked   parity/galore_*, identity/galore_*, identity/subspace_*, law/*.
 inline Recipe galore(const GaloreOptions& o) {
-  Stage direction = in_subspace(
-      {.rank = o.rank, .refresh_every = o.refresh_every, .type = o.type, .scale = o.scale, .moments = o.moments},
-      galore_inner(o));
+  Stage direction = in_subspace({.rank = o.rank,
+                                 .refresh_every = o.refresh_every,
+                                 .refresh = o.refresh,
+                                 .type = o.type,
+                                 .scale = o.scale,
+                                 .moments = o.moments,
+                                 .products = o.products},
+                                galore_inner(o));
   if (o.shape != ShapeScale::none) direction = chain({std::move(direction), scale_by_shape({o.shape})});
   return {.name = "galore", .direction = std::move(direction), .decay = make_decay(o.decay, o.weight_decay)};
 }
@@ -100,6 +109,7 @@ inline GaloreOptions galore_options(const Value& h, const Value& inner) {
   GaloreOptions o = galore_around(inner);
   o.rank = real(h, "rank");
   o.refresh_every = static_cast<int>(integer(h, "update_proj_gap"));
+  o.refresh = Leading::svd;
   read_field(h.at("proj_type"), "hyper", "proj_type", o.type);
   o.scale = real(h, "scale");
   o.weight_decay = real(h, "weight_decay");

@@ -11,6 +11,7 @@ struct GumOptions {
   GumVariant variant = GumVariant::sampled;
   double rank = 0.25;
   int period = 200;
+  Leading refresh = Leading::gram;
   double full_blocks = 0.25;
   double probability = 0.25;
   std::vector<int> branches{};
@@ -25,6 +26,7 @@ struct GumOptions {
     visit("variant", variant, "sampled (the paper's), complement (both branches in every step, one without state)");
     visit("rank", rank, "directions: >= 1 that many, below 1 that share of the smaller side");
     visit("period", period, "K: steps with one subspace and one branch");
+    visit("refresh", refresh, kRefreshHelp);
     visit("full_blocks", full_blocks,
           "blocks at full rank: >= 1 that many, below 1 that share; 0: each parameter alone");
     visit("probability", probability, "q in (0, 1) of parameters outside blocks, or drawn alone");
@@ -48,7 +50,7 @@ struct GumOptions {
 /// Variants  sampled     as above; full_blocks of the transformer blocks per period, the rest with `probability`;
 ///           complement  U = c (P NS5(R) + NS5(G - P P^T G)) in every step: no draw, no full-size state.
 /// State     P [m, r]; momentum_buffer [r, n], of the chosen blocks [m, n].
-/// Locality  matrix; one thin SVD every K steps.
+/// Locality  matrix; every K steps the directions are sought, as in_subspace says.
 /// Source    GUM, arXiv:2510.17802, from the paper's equations (no public code). Not on record and chosen here: c (0.2
 ///           sqrt(max(m, n))), K, the restart of momentum, exactly full_blocks blocks. complement: this project.
 /// Differs   W - lr U; see in_random_subspace.
@@ -57,19 +59,21 @@ inline Recipe gum(const GumOptions& o) {
   check_share("gum", "momentum", o.momentum);
   const Stage polar = orthogonalize(o.polar);
   const Stage inner = chain({heavy_ball({.momentum = o.momentum}), polar});
-  Stage direction =
-      o.variant == GumVariant::complement
-          ? in_subspace(
-                {.rank = o.rank, .refresh_every = o.period, .moments = o.moments, .complement = polar.to_value()},
-                inner)
-          : in_random_subspace({.rank = o.rank,
-                                .period = o.period,
-                                .full_blocks = o.full_blocks,
-                                .probability = o.probability,
-                                .branches = o.branches,
-                                .weights = o.weights,
-                                .moments = o.moments},
-                               inner);
+  Stage direction = o.variant == GumVariant::complement ? in_subspace({.rank = o.rank,
+                                                                       .refresh_every = o.period,
+                                                                       .refresh = o.refresh,
+                                                                       .moments = o.moments,
+                                                                       .complement = polar.to_value()},
+                                                                      inner)
+                                                        : in_random_subspace({.rank = o.rank,
+                                                                              .period = o.period,
+                                                                              .refresh = o.refresh,
+                                                                              .full_blocks = o.full_blocks,
+                                                                              .probability = o.probability,
+                                                                              .branches = o.branches,
+                                                                              .weights = o.weights,
+                                                                              .moments = o.moments},
+                                                                             inner);
   return {.name = "gum",
           .direction = chain({std::move(direction), scale_by_shape({o.shape})}),
           .decay = make_decay(o.decay, o.weight_decay)};
@@ -97,6 +101,7 @@ inline ShapeScale gum_shape(const std::string& scaling) {
 inline Replay replay_gum(const Value& h, ComputeDtype compute) {
   GumOptions o{.rank = real(h, "rank"),
                .period = static_cast<int>(integer(h, "period")),
+               .refresh = Leading::svd,
                .full_blocks = 0,
                .probability = real(h, "q"),
                .momentum = real(h, "beta"),

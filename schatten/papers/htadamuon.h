@@ -38,7 +38,7 @@ struct HtadamuonOptions {
 ///   V <- b2 V + (1 - b2) O^2,   Y = O / (sqrt(V) + eps)                    [m, n]
 ///   U  = 0.2 sqrt(mn) Y / (|Y|_F + eps)
 ///   W <- (1 - lr lambda) W - lr U
-/// State     momentum_buffer, exp_avg_sq [m, n].
+/// State     momentum_buffer, exp_avg_sq [m, n]; V as htmuon.
 /// Locality  matrix.
 /// Source    this project's combination, in the spirit of HTMuon, arXiv:2603.10067 (whose plug-in is on NorMuon), and
 ///           AdaMuon, arXiv:2507.11005; nobody has published numbers for it.
@@ -65,7 +65,7 @@ inline RecipeInfo htadamuon_info() {
        .formula =
            "O = L S^p R^T of sign(M);  V <- b2 V + (1 - b2) O^2;  Y = O / (sqrt(V) + eps);  U = 0.2 sqrt(mn) Y / |Y|_F",
        .paper = "after HTMuon, arXiv:2603.10067, and AdaMuon, arXiv:2507.11005; no published numbers",
-       .state = "2mn",
+       .state = "2mn + 16m (rational, the default: V)",
        .tune = "lr (AdamW's: 3e-4 to 3e-3), power (0.03 to 0.25)"},
       htadamuon);
 }

@@ -5,6 +5,7 @@
 #include <schatten/stages/momentum.h>
 #include <schatten/stages/scaling.h>
 #include <schatten/stages/spectral.h>
+#include <schatten/stages/spectral_power.h>
 
 namespace schatten {
 
@@ -15,6 +16,7 @@ struct HtmuonOptions {
   PowerMethod method = PowerMethod::automatic;
   double interval = 5e-3;
   int poles = 4;
+  int deflate = 12;
   int ns_steps = 5, root_steps = 5;
   double root_eps = 1e-6;
   ComputeDtype compute = ComputeDtype::automatic;
@@ -28,13 +30,14 @@ struct HtmuonOptions {
   DecayForm decay = DecayForm::decoupled;
   void fields(auto&& visit) {
     visit("power", power, "p in [0, 1]: 0 is the exact polar factor, 1 plain momentum");
-    visit("method", method, "auto, svd, eigh, rational; as released: released, rank, streaming");
+    visit("method", method, "auto, svd, eigh, rational, mixture; as released: released, rank, streaming");
     visit("interval", interval, "rational: accurate above this share of the largest singular value");
     visit("poles", poles, "rational: Cholesky inverses per step");
+    visit("deflate", deflate, "rational: leading directions mapped apart where many values lie below; 0: never");
     visit("ns_steps", ns_steps, "released: iterations of the polar factor");
     visit("root_steps", root_steps, "released: iterations of every square root");
     visit("root_eps", root_eps, "released: added to the Gram matrix, whatever its size");
-    visit("compute", compute, "auto (float32, float64 for float64 weights), float32, float64; released: bfloat16, too");
+    visit("compute", compute, SpectralPower::kPowerComputeHelp);
     visit("every", every, "k: HTMuon's update on every k-th step, Muon's on the others");
     visit("between", between, "Muon's iteration there: schedule, steps, eps, eps_mode, rounding, compute");
     visit("momentum", momentum, "mu in [0, 1)");
@@ -49,6 +52,7 @@ struct HtmuonOptions {
             .method = method,
             .interval = interval,
             .poles = poles,
+            .deflate = deflate,
             .ns_steps = ns_steps,
             .root_steps = root_steps,
             .root_eps = root_eps,
@@ -70,7 +74,7 @@ inline Stage htmuon_map(const SpectralPower& power, int every, const Orthogonali
 /// with |G| as |G|^p, so that with every > 1 steps differ in length; update_norm = "rms" makes them one.
 /// Variants  method = "released", "rank", "streaming": HTMuon_NS, HTMuon_HT and the streaming form of the released code
 ///           (approximations or something else: see spectral_power).
-/// State     momentum_buffer [m, n]; streaming: V [n, min(m, n)].
+/// State     momentum_buffer [m, n]; V [min(m, n), deflate + 4] (rational); streaming: V [n, min(m, n)].
 /// Locality  matrix.
 /// Source    HTMuon, arXiv:2603.10067; code TDCSZ327/HTmuon@fa85e59. Rational method: this project.
 /// Differs   singular values below eps max(m, n) sigma_max map to 0 (released code: rounding noise to the power p);
@@ -125,7 +129,7 @@ inline RecipeInfo htmuon_info() {
        .summary = "Muon with singular values to the power p",
        .formula = "M <- mu M + (1 - mu) G;  U = c(m, n) L S^p R^T of (1 - mu) G + mu M;  W <- (1 - lr lambda) W - lr U",
        .paper = "HTMuon, arXiv:2603.10067 (TDCSZ327/HTmuon); rational method: this project",
-       .state = "mn",
+       .state = "mn + 16m (rational, the default: V)",
        .tune = "lr (2 to 4 times Muon's), power (0.03 to 0.25), every (1, 5)",
        .published = {{"HTMuon (SVD)", replay_htmuon<PowerMethod::svd>},
                      {"HTMuon_HT (rank power k^-p)", replay_htmuon<PowerMethod::rank>},

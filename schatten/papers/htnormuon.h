@@ -35,7 +35,7 @@ struct HtnormuonOptions {
 ///   v <- b2 v + (1 - b2) mean_j O_ij^2                                 [m, 1]   (one v for both kinds of step)
 ///   Y  = O / sqrt(v + eps),  U = c(m, n) |O|_F Y / |Y|_F
 ///   W <- (1 - lr lambda) W - lr U
-/// State     momentum_buffer [m, n], exp_avg_sq [m, 1].
+/// State     momentum_buffer [m, n], exp_avg_sq [m, 1]; V as htmuon.
 /// Locality  matrix.
 /// Source    HTMuon, arXiv:2603.10067, code TDCSZ327/HTmuon@fa85e59 (normuon.py).
 /// Differs   as htmuon and normuon: rounding noise maps to 0, conv filters count as their flattened matrix.
@@ -77,7 +77,7 @@ inline RecipeInfo htnormuon_info() {
        .formula =
            "O = L S^p R^T;  v <- b2 v + (1 - b2) mean_j O^2;  Y = O / sqrt(v + eps);  U = c(m, n) |O|_F Y / |Y|_F",
        .paper = "HTMuon, arXiv:2603.10067 (TDCSZ327/HTmuon, normuon.py)",
-       .state = "mn + m",
+       .state = "mn + m + 16m (rational, the default: V)",
        .tune = "lr (2 to 4 times Muon's), power (0.03 to 0.25), every (1, 5)",
        .published = {{"HTNorMuon (SVD)", replay_htnormuon<PowerMethod::svd>},
                      {"HTNorMuon_HT", replay_htnormuon<PowerMethod::rank>},

@@ -15,6 +15,7 @@ struct ShampooOptions {
   int every = 10;
   int64_t max_dim = 10000;
   ComputeDtype compute = ComputeDtype::automatic;
+  Products products = Products::automatic;
   double momentum = 0.9;
   ShapeScale shape = ShapeScale::none;
   double weight_decay = 0;
@@ -26,7 +27,8 @@ struct ShampooOptions {
     visit("eps", eps, "added to the eigenvalues of the statistics");
     visit("every", every, "steps between two renewals of the roots");
     visit("max_dim", max_dim, "longer sides are left alone");
-    visit("compute", compute, "of the eigenvalues: auto (float64), float32, float64");
+    visit("compute", compute, "of the eigenvalues: auto (the statistics' own dtype), float32, float64");
+    visit("products", products, kProductsHelp);
     visit("momentum", momentum, "average over preconditioned gradients, in [0, 1)");
     visit("shape", shape, "none, jordan, jordan_released, moonlight, bernstein");
     visit("weight_decay", weight_decay, "lambda");
@@ -52,7 +54,8 @@ inline Recipe shampoo(const ShampooOptions& o) {
                                                   .eps = o.eps,
                                                   .every = o.every,
                                                   .max_dim = o.max_dim,
-                                                  .compute = o.compute})};
+                                                  .compute = o.compute,
+                                                  .products = o.products})};
   if (o.momentum > 0) stages.push_back(ema({.beta = o.momentum}));
   stages.push_back(scale_by_shape({o.shape}));
   return {.name = "shampoo", .direction = chain(std::move(stages)), .decay = make_decay(o.decay, o.weight_decay)};

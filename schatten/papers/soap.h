@@ -23,6 +23,7 @@ struct SoapOptions {
   int64_t max_dim = 10000;
   bool merge_dims = false;
   bool precondition_1d = false;
+  Products products = Products::automatic;
   SoapNorm normalize = SoapNorm::none;
   double weight_decay = 0.01;
   DecayForm decay = DecayForm::after;
@@ -35,6 +36,7 @@ struct SoapOptions {
     visit("max_dim", max_dim, "dimensions longer than this keep their axes");
     visit("merge_dims", merge_dims, "take dimensions of filters together as long as they stay within max_dim");
     visit("precondition_1d", precondition_1d, "vectors, too");
+    visit("products", products, kProductsHelp);
     visit("normalize", normalize, "none, rms (1 for every update), rms_released");
     visit("weight_decay", weight_decay, "lambda");
     visit("decay", decay, "coupled, decoupled, after, cautious");
@@ -64,7 +66,8 @@ inline Recipe soap(const SoapOptions& o) {
                                       .every = o.every,
                                       .max_dim = o.max_dim,
                                       .merge_dims = o.merge_dims,
-                                      .precondition_1d = o.precondition_1d},
+                                      .precondition_1d = o.precondition_1d,
+                                      .products = o.products},
                                      inner),
           .decay = make_decay(o.decay, o.weight_decay)};
 }

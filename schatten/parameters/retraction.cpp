@@ -52,8 +52,8 @@ void Retraction::move(Tensor& param, const Tensor& update, double lr, const Para
   switch (form) {
     case RetractionForm::plan_fixed: param.copy_(w * std::cos(lr) + u * std::sin(lr)); return;
     case RetractionForm::plan_scaled: {
-      const double angle = lr * u.norm().item<double>();
-      param.copy_(w * std::cos(angle) + u * std::sin(angle));
+      const Tensor angle = u.norm() * lr;  // stays where it is: no step waits for a device
+      param.copy_(w * angle.cos() + u * angle.sin());
       return;
     }
     case RetractionForm::tangent: param.copy_(w - tangent(u, w, dim) * lr); return;

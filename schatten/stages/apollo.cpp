@@ -24,25 +24,37 @@ struct ScaleChannelsLikeModel {
   StateSpec state(const Bucket& b) const {
     const SubspaceShape s = shape(b.rows, b.cols);
     StateSpec spec{.name = name(), .children = {state_inside(inner, b, s)}};
-    if (random()) spec.slots = {{.name = "seed", .shape = {1}, .dtype = at::kLong, .follows = Follows::permutation}};
-    else spec.slots = basis_slots(s, b.dtype);
+    if (!random() || options.keep_projection) spec.slots = basis_slots(s, b.dtype);
+    if (random())
+      spec.slots.push_back({.name = "seed", .shape = {1}, .dtype = at::kLong, .follows = Follows::permutation});
     return spec;
   }
   /// The projection in use at this step.
   Bases bases(const Tensor& u, State& s, const SubspaceShape& sh, const Step& step) const {
     const bool refresh = (step.step - 1) % options.refresh_every == 0;
     if (!random()) {
-      if (refresh) refresh_bases(u, s, sh);
-      return bases_in(s, sh);
+      if (refresh) refresh_bases(u, s, sh, options.refresh, step);
+      return bases_in(s, sh, options.products);
     }
     Tensor& seed = s["seed"];
     if (step.step == 1) seed.fill_(options.seed ? options.seed : step.parameter.index + 1);
     else if (refresh) seed.fill_(next_seed(seed.item<int64_t>()));
-    const auto drawn = [&](int64_t rows, int64_t cols) {
-      return gaussian_projection(seed.item<int64_t>(), rows, cols, u.scalar_type()).to(u.device());
+    if (!options.keep_projection) return drawn(u, sh, seed.item<int64_t>());
+    Bases kept = bases_in(s, sh, options.products);
+    if (refresh) {
+      const Bases fresh = drawn(u, sh, seed.item<int64_t>());
+      (sh.left ? kept.left : kept.right).copy_(sh.left ? fresh.left : fresh.right);
+    }
+    return kept;
+  }
+  Bases drawn(const Tensor& u, const SubspaceShape& sh, int64_t seed) const {
+    const auto gaussian = [&](int64_t rows, int64_t cols) {
+      return gaussian_projection(seed, rows, cols, u.scalar_type()).to(u.device());
     };
-    if (sh.left) return {.left = drawn(sh.rows, sh.rank)};
-    return {.right = drawn(sh.rank, sh.cols).mT()};
+    Bases bases{.products = options.products};
+    if (sh.left) bases.left = gaussian(sh.rows, sh.rank);
+    else bases.right = gaussian(sh.rank, sh.cols).mT().contiguous();
+    return bases;
   }
   Tensor apply(const Tensor& u, State& s, const Step& step) const {
     const SubspaceShape sh = shape(u.size(-2), u.size(-1));
@@ -54,7 +66,7 @@ struct ScaleChannelsLikeModel {
     return n.defined() ? u.mul(channel_factor(n, r, sh, options.scale_type)) : n;
   }
   Value to_value() const { return bracket_value(name(), options, inner); }
-  std::string decided(at::ScalarType dtype) const { return inner.decided(dtype); }
+  std::string decided(at::ScalarType dtype) const { return with_products(options.products, dtype, inner); }
   std::string noticed() const { return inner.noticed(); }
 };
 
@@ -87,14 +99,21 @@ StateSpec LimitNormGrowth::state(const Bucket& b) const {
               {.name = "norm", .shape = {1, 1}, .dtype = at_least_float32(b.dtype), .follows = Follows::permutation}}};
 }
 
-Tensor LimitNormGrowth::apply(const Tensor& u, State& s, const Step& step) const {
+Tensor LimitNormGrowth::limiter(const Tensor& u, State& s, const Step& step) const {
   Tensor& nu = s["norm"];
   const Tensor norm = at::linalg_vector_norm(u.to(nu.scalar_type()), 2, at::IntArrayRef({-2, -1}), true);
   const Tensor growth = norm.div(nu.add(1e-8)).clamp_min(limit).div_(limit);
   const bool first = step.step == 1;
   const Tensor by = released ? (first ? at::ones_like(growth) : growth) : at::where(nu.gt(0), growth, 1.0);
   nu.copy_(norm.div(by));
-  return u.div(by).to(u.scalar_type());
+  return by;
+}
+
+Tensor LimitNormGrowth::apply(const Tensor& u, State& s, const Step& step) const {
+  return u.div(limiter(u, s, step)).to(u.scalar_type());
+}
+Tensor LimitNormGrowth::apply_in_place(const Tensor& u, State& s, const Step& step) const {
+  return u.div_(limiter(u, s, step));
 }
 
 }  // namespace schatten

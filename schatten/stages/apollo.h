@@ -21,25 +21,32 @@ constexpr auto enum_names(ChannelScale) { return std::to_array<std::string_view>
 ///   random  P ~ N(0, 1/r), by torch's CPU generator from a seed; every T steps the next seed is the 15th int64 that
 ///           a generator of the old one gives. The first is the parameter's position, counted from 1.
 ///   svd     P as in_subspace.
-/// State     random: seed [1] (P is redrawn from it in each step); svd: P; inner/..: the inner stage's for R.
+/// State     random: seed [1] (P is redrawn from it in each step; keep_projection: P, too); svd: P; inner/..: the inner
+///           stage's for R.
 /// Locality  matrix.
 /// Source    APOLLO: Zhu et al. 2024, arXiv:2412.05270, code zhuhanqing/APOLLO@76b3472.
-/// Differs   the code keeps P; left and right work for every shape.
+/// Differs   the code keeps P (`keep_projection = true`; the same bits); left and right work for every shape.
 /// Checked   parity/apollo_*, linalg/subspace (their draws), identity/apollo_*, law/*.
 struct ScaleChannelsLike {
   double rank = 0.25;
   int refresh_every = 200;
+  Leading refresh = Leading::gram;
   ApolloProjection projection = ApolloProjection::random;
   SubspaceType type = SubspaceType::std;
   ChannelScale scale_type = ChannelScale::channel;
   int64_t seed = 0;
+  bool keep_projection = false;
+  Products products = Products::automatic;
   void fields(auto&& visit) {
     visit("rank", rank, "directions: >= 1 that many, below 1 that share of the smaller side");
     visit("refresh_every", refresh_every, "steps between two projections");
+    visit("refresh", refresh, kRefreshHelp);
     visit("projection", projection, "random (redrawn from a seed), svd");
     visit("type", type, "std (the smaller side is projected), reverse_std, left, right");
     visit("scale_type", scale_type, "channel, tensor");
     visit("seed", seed, "of the first random projection; 0: the parameter's position, counted from 1");
+    visit("keep_projection", keep_projection, "random: P stays in the state (as in the code), no draw in each step");
+    visit("products", products, kProductsHelp);
   }
 };
 Stage scale_channels_like(const ScaleChannelsLike& options, Stage inner);
@@ -67,6 +74,8 @@ struct LimitNormGrowth {
   Traits traits() const { return {.locality = Locality::matrix}; }
   StateSpec state(const Bucket& b) const;
   Tensor apply(const Tensor& u, State& s, const Step& step) const;
+  Tensor apply_in_place(const Tensor& u, State& s, const Step& step) const;
+  Tensor limiter(const Tensor& u, State& s, const Step& step) const;  // l [.., 1, 1]; moves nu on
   Value to_value() const { return stage_value(name(), *this); }
 };
 Stage limit_norm_growth(const LimitNormGrowth& options);

@@ -80,14 +80,17 @@ StateSpec LowRankPolar::state(const Bucket& b) const {
 Tensor LowRankPolar::apply(const Tensor& u, State& s, const Step& step) const {
   Tensor &buffer = s["momentum_buffer"], &q = s["Q"];
   buffer.add_(u.to(buffer.scalar_type()));
-  if (step.step == 1 && q.eq(0).all().item<bool>())  // an input may have been put there
-    q.copy_(step.rng.of(name()).normal({q.size(-2), q.size(-1)}, q.scalar_type()));
+  if (step.step == 1) {
+    const Tensor drawn = step.rng.of(name()).normal({q.size(-2), q.size(-1)}, q.scalar_type()).to(q.device());
+    q.copy_(at::where(q.eq(0).all(), drawn, q));  // an input may have been put there
+  }
   const bool turned = transpose && u.size(-2) < u.size(-1);
   const Tensor m = turned ? buffer.mT() : buffer, moves = alive(m);
   const Tensor p = std::get<0>(at::linalg_qr(at::matmul(m, q))), r = at::matmul(m.mT(), p);
   q.copy_(at::where(moves, r / (at::linalg_vector_norm(r, 2, -2, true) + eps), q));
   const Tensor update = at::matmul(p, q.mT()) * moves;
-  m.sub_(at::matmul(p, r.mT()), 1 - mu);
+  if (m.dim() == 2) m.addmm_(p, r.mT(), 1, mu - 1);
+  else m.sub_(at::matmul(p, r.mT()), 1 - mu);
   return (turned ? update.mT() : update).contiguous().to(u.scalar_type());
 }
 

@@ -26,7 +26,7 @@ struct LowRankPolar {
     visit("transpose", transpose, "wide matrices transposed: Q follows the smaller side");
   }
   std::string name() const { return "low_rank_polar"; }
-  Traits traits() const { return {.locality = Locality::matrix, .takes_vectors = false}; }
+  Traits traits() const { return {.locality = Locality::matrix, .takes_vectors = false, .draws = true}; }
   StateSpec state(const Bucket& b) const;
   Tensor apply(const Tensor& u, State& s, const Step& step) const;
   Value to_value() const { return stage_value(name(), *this); }

@@ -24,19 +24,20 @@ struct SubspaceAndResidualModel {
   }
   Tensor apply(const Tensor& u, State& s, const Step& step) const {
     const SubspaceShape sh = shape(u.size(-2), u.size(-1));
-    if ((step.step - 1) % options.refresh_every == 0) refresh_bases(u, s, sh);
-    const Bases bases = bases_in(s, sh);
+    if ((step.step - 1) % options.refresh_every == 0) refresh_bases(u, s, sh, options.refresh, step);
+    const Bases bases = bases_in(s, sh, options.products);
     const ParameterInfo seen = seen_inside(step.parameter, sh);
     const Tensor r = bases.project(u);
     const Step inside = step_inside(step, seen, step.grad.is_same(u) ? r : bases.project(step.grad));
     const Tensor n = inner.apply(r, s.child(0), inside);
     if (!n.defined()) return n;
-    const Tensor rest = u.sub(bases.back(r), options.residual_released ? options.scale : 1);
-    const Tensor scaled = rest.mul(channel_factor(n, r, sh, options.scale_type));
-    return bases.back(n).mul_(options.scale).add_(limiter.apply(scaled, s.child(1), step));
+    Tensor rest = bases.back(r);  // ours to write over, as is all that follows
+    at::sub_out(rest, u, rest, options.residual_released ? options.scale : 1);
+    rest.mul_(channel_factor(n, r, sh, options.scale_type));
+    return bases.back(n.mul_(options.scale)).add_(limiter.apply_in_place(rest, s.child(1), step));
   }
   Value to_value() const { return bracket_value(name(), options, inner); }
-  std::string decided(at::ScalarType dtype) const { return inner.decided(dtype); }
+  std::string decided(at::ScalarType dtype) const { return with_products(options.products, dtype, inner); }
   std::string noticed() const { return inner.noticed(); }
 };
 

@@ -61,7 +61,7 @@ struct InRandomSubspaceModel {
 
 void InRandomSubspaceModel::start_period(const Tensor& u, State& s, const Step& step, int64_t period) const {
   const SubspaceShape sh = shape(u.size(-2), u.size(-1));
-  const Bases before = refresh_bases(u.to(at_least_float32(u.scalar_type())), s, sh);
+  const Bases before = refresh_bases(u.to(at_least_float32(u.scalar_type())), s, sh, options.refresh, step);
   const auto full_in = [&](int64_t k) { return branch(step.parameter, sh.rows, sh.cols, step.shared, k).full; };
   const bool full = full_in(period);
   const bool goes_on = options.moments != AtRefresh::reset && period > 0 && full_in(period - 1) == full;

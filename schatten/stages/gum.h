@@ -20,7 +20,7 @@ constexpr auto enum_names(BranchWeights) { return std::to_array<std::string_view
 /// Draws: `full_blocks` of the transformer blocks per period, without replacement, all matrices of a block together;
 /// every parameter outside blocks for itself, with `probability`.
 /// State     P [m, r] or [n, r]; inner/..: the inner stage's for the branch of the period (the size changes with it).
-/// Locality  matrix; one thin SVD every K steps.
+/// Locality  matrix; every K steps the directions are sought, as in_subspace says.
 /// Source    GUM, arXiv:2510.17802, from the paper's equations (no code is public); open points as below.
 /// Differs   W - lr U (equations on record add, with G the gradient that is a misprint); momentum restarts with each
 ///           period; blocks are drawn so that memory is the same in all periods.
@@ -28,6 +28,7 @@ constexpr auto enum_names(BranchWeights) { return std::to_array<std::string_view
 struct InRandomSubspace {
   double rank = 0.25;
   int period = 200;
+  Leading refresh = Leading::gram;
   double full_blocks = 0.25;
   double probability = 0.25;
   std::vector<int> branches{};
@@ -36,6 +37,7 @@ struct InRandomSubspace {
   void fields(auto&& visit) {
     visit("rank", rank, "directions: >= 1 that many, below 1 that share of the smaller side");
     visit("period", period, "K: steps with one subspace and one branch");
+    visit("refresh", refresh, kRefreshHelp);
     visit("full_blocks", full_blocks,
           "blocks at full rank: >= 1 that many, below 1 that share; 0: each parameter alone");
     visit("probability", probability, "q in (0, 1) of parameters outside blocks, or drawn alone");

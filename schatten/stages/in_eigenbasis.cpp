@@ -44,20 +44,23 @@ Tensor working(const Tensor& t) { return t.to(at_least_float32(t.scalar_type()))
 
 /// X_(i): dimension i as rows, all others as columns.
 Tensor unfolded(const Tensor& x, int64_t i) { return x.movedim(i, 0).reshape({x.size(i), -1}); }
-Tensor turned(const Tensor& x, int64_t i, const Tensor& by) {
+Tensor turned(const Tensor& x, int64_t i, const Tensor& by, Products how) {
+  if (x.dim() == 2) return i == 0 ? multiply(by, x, how) : multiply(x, by.mT(), how);
   const Tensor rest_last = x.movedim(i, 0);
-  return at::mm(by, rest_last.reshape({x.size(i), -1})).view(rest_last.sizes()).movedim(0, i);
+  return multiply(by, rest_last.reshape({x.size(i), -1}), how).view(rest_last.sizes()).movedim(0, i);
 }
 
 /// From the parameter's axes into the bases, and back.
-Tensor into(Tensor x, const Bases& bases) {
+Tensor into(Tensor x, const Bases& bases, Products how) {
+  if (bases.size() == 2 && bases[0] && bases[1]) return multiply(bases[0]->mT(), x, *bases[1], how);
   for (size_t i = 0; i < bases.size(); ++i)
-    if (bases[i]) x = turned(x, static_cast<int64_t>(i), bases[i]->mT());
+    if (bases[i]) x = turned(x, static_cast<int64_t>(i), bases[i]->mT(), how);
   return x;
 }
-Tensor back(Tensor x, const Bases& bases) {
+Tensor back(Tensor x, const Bases& bases, Products how) {
+  if (bases.size() == 2 && bases[0] && bases[1]) return multiply(*bases[0], x, bases[1]->mT(), how);
   for (size_t i = 0; i < bases.size(); ++i)
-    if (bases[i]) x = turned(x, static_cast<int64_t>(i), *bases[i]);
+    if (bases[i]) x = turned(x, static_cast<int64_t>(i), *bases[i], how);
   return x;
 }
 
@@ -65,10 +68,10 @@ Tensor back(Tensor x, const Bases& bases) {
 struct Refreshed {
   Tensor basis, order;
 };
-Refreshed refreshed(const Tensor& gg, const Tensor& q) {
-  const Tensor g = working(gg), old = working(q);
-  const Tensor order = (old * at::mm(g, old)).sum(0).argsort(-1, true);
-  return {std::get<0>(at::linalg_qr(at::mm(g, old.index_select(1, order)))), order};
+Refreshed refreshed(const Tensor& gg, const Tensor& q, Products how) {
+  const Tensor old = working(q), moved = multiply(working(gg), old, how);
+  const Tensor order = (old * moved).sum(0).argsort(-1, true);
+  return {std::get<0>(at::linalg_qr(moved.index_select(1, order))), order};
 }
 
 struct InEigenbasisModel {
@@ -87,20 +90,23 @@ struct InEigenbasisModel {
   StateSpec state(const Bucket& b) const;
   Tensor apply(const Tensor& u, State& s, const Step& step) const;
   Value to_value() const { return bracket_value(name(), options, inner); }
-  std::string decided(at::ScalarType dtype) const { return inner.decided(dtype); }
+  std::string decided(at::ScalarType dtype) const {
+    const std::string inside = inner.decided(dtype), own = decided_products(options.products, dtype);
+    return own.empty() || inside.empty() ? own + inside : own + ", " + inside;
+  }
   std::string noticed() const { return inner.noticed(); }
 
   static Bases bases(const Axes& axes, State& s);
   void gather(const Tensor& g, const Axes& axes, State& s) const;
   Tensor set_up(const Tensor& g, const Axes& axes, State& s) const;
-  static void turn(const Axes& axes, State& s, const Tensor& like);
+  void turn(const Axes& axes, State& s, const Tensor& like) const;
 };
 
 std::string slot(const char* name, size_t i) { return name + std::to_string(i); }
 
 /// A slot of second moments may have one number per row or column, too; what else it has, no sorting can follow.
 bool can_follow(const SlotSpec& slot, const Dims& dims, const Bucket& b) {
-  if (slot.shape.empty()) return true;
+  if (slot.shape.empty() || slot.follows == Follows::nothing) return true;
   if (c10::multiply_integers(slot.shape) == 1) return true;
   if (slot.resizes || slot.follows == Follows::rotation || slot.shape.size() != 2) return false;
   const int64_t rows = slot.shape[0], cols = slot.shape[1];
@@ -143,7 +149,7 @@ void InEigenbasisModel::gather(const Tensor& g, const Axes& axes, State& s) cons
   for (size_t i = 0; i < axes.dims.size(); ++i) {
     if (!axes.turns(i)) continue;
     const Tensor x = unfolded(g, static_cast<int64_t>(i));
-    s[slot("GG", i)].lerp_(at::mm(x, x.mT()), 1 - options.beta);
+    s[slot("GG", i)].lerp_(gram_of_rows(x, options.products), 1 - options.beta);
   }
 }
 
@@ -168,20 +174,22 @@ Tensor sorted(const Tensor& slot, const Axes& axes, const Bases& order, const Te
 }
 
 /// New bases, and the inner state moved into them.
-void InEigenbasisModel::turn(const Axes& axes, State& s, const Tensor& like) {
+void InEigenbasisModel::turn(const Axes& axes, State& s, const Tensor& like) const {
   Bases before = bases(axes, s), order(before.size());
   for (size_t i = 0; i < before.size(); ++i) {
     if (!before[i]) continue;
     before[i] = before[i]->clone();
-    const Refreshed now = refreshed(s[slot("GG", i)], *before[i]);
+    const Refreshed now = refreshed(s[slot("GG", i)], *before[i], options.products);
     s[slot("Q", i)].copy_(now.basis);
     order[i] = now.order;
   }
   const Bases after = bases(axes, s);
+  const Products how = options.products;
   s.child(0).each([&](const std::string&, Tensor& slot, const SlotSpec& spec) {
     if (slot.numel() == 1 && like.numel() != 1) return;  // a number, whatever the axes are
+    if (spec.follows == Follows::nothing) return;
     if (spec.follows == Follows::permutation) slot.copy_(sorted(slot, axes, order, like));
-    else slot.copy_(into(back(working(slot).view(axes.dims), before), after).reshape(slot.sizes()));
+    else slot.copy_(into(back(working(slot).view(axes.dims), before, how), after, how).reshape(slot.sizes()));
   });
 }
 
@@ -194,13 +202,14 @@ Tensor InEigenbasisModel::apply(const Tensor& u, State& s, const Step& step) con
     return wrong.defined() ? as_given(wrong) : wrong;
   }
   const Bases now = bases(own, s);
-  const Tensor projected = as_given(into(g, now));
+  const Tensor projected = as_given(into(g, now, options.products));
   Step within = step;
   within.step = step.step - 1;
-  within.grad = step.grad.is_same(u) ? projected : as_given(into(working(step.grad).reshape(own.dims), now));
+  within.grad =
+      step.grad.is_same(u) ? projected : as_given(into(working(step.grad).reshape(own.dims), now, options.products));
   within.param = Tensor();
   Tensor update = inner.apply(projected, s.child(0), within);
-  if (update.defined()) update = as_given(back(working(update).reshape(own.dims), now));
+  if (update.defined()) update = as_given(back(working(update).reshape(own.dims), now, options.products));
   gather(g, own, s);
   if (within.step % options.every == 0) turn(own, s, u);
   return update;
@@ -227,9 +236,11 @@ Stage adam_correction(const AdamCorrection& o) {
   return o;
 }
 
-Tensor AdamCorrection::apply(const Tensor& u, State&, const Step& step) const {
+double AdamCorrection::factor(const Step& step) const {
   const auto t = static_cast<double>(step.step);
-  return u.mul(std::sqrt(1 - std::pow(beta2, t)) / (1 - std::pow(beta1, t)));
+  return std::sqrt(1 - std::pow(beta2, t)) / (1 - std::pow(beta1, t));
 }
+Tensor AdamCorrection::apply(const Tensor& u, State&, const Step& step) const { return u.mul(factor(step)); }
+Tensor AdamCorrection::apply_in_place(const Tensor& u, State&, const Step& step) const { return u.mul_(factor(step)); }
 
 }  // namespace schatten

@@ -1,5 +1,6 @@
 // A bracket: any stage in the eigenbasis of the gradient's second moments.
 #pragma once
+#include <schatten/linalg/multiply.h>
 #include <schatten/stages/stage.h>
 
 namespace schatten {
@@ -24,12 +25,14 @@ struct InEigenbasis {
   int64_t max_dim = 10000;
   bool merge_dims = false;
   bool precondition_1d = false;
+  Products products = Products::automatic;
   void fields(auto&& visit) {
     visit("beta", beta, "decay of the statistics, in [0, 1)");
     visit("every", every, "steps between two turns of the basis");
     visit("max_dim", max_dim, "dimensions longer than this keep their axes");
     visit("merge_dims", merge_dims, "take dimensions of filters together as long as they stay within max_dim");
     visit("precondition_1d", precondition_1d, "vectors, too");
+    visit("products", products, kProductsHelp);
   }
 };
 Stage in_eigenbasis(const InEigenbasis& options, Stage inner);
@@ -42,10 +45,12 @@ struct AdamCorrection {
     visit("beta1", beta1, "decay of the first moment, in [0, 1)");
     visit("beta2", beta2, "decay of the second moment, in [0, 1)");
   }
+  double factor(const Step& step) const;
   std::string name() const { return "adam_correction"; }
   Traits traits() const { return {}; }
   StateSpec state(const Bucket&) const { return {.name = name()}; }
   Tensor apply(const Tensor& u, State& s, const Step& step) const;
+  Tensor apply_in_place(const Tensor& u, State& s, const Step& step) const;
   Value to_value() const { return stage_value(name(), *this); }
 };
 Stage adam_correction(const AdamCorrection& options);

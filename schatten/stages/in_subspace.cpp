@@ -58,12 +58,12 @@ SubspaceShape subspace_shape(std::string_view who, double rank, SubspaceType typ
 }
 
 Tensor Bases::project(const Tensor& g) const {
-  Tensor r = left.defined() ? at::matmul(left.mT(), g) : g;
-  return right.defined() ? at::matmul(r, right) : r;
+  Tensor r = left.defined() ? multiply(left.mT(), g, products) : g;
+  return right.defined() ? multiply(r, right, products) : r;
 }
 Tensor Bases::back(const Tensor& r) const {
-  Tensor g = left.defined() ? at::matmul(left, r) : r;
-  return right.defined() ? at::matmul(g, right.mT()) : g;
+  Tensor g = left.defined() ? multiply(left, r, products) : r;
+  return right.defined() ? multiply(g, right.mT(), products) : g;
 }
 Tensor Bases::outside(const Tensor& g) const { return g - back(project(g)); }
 
@@ -83,22 +83,23 @@ std::vector<SlotSpec> basis_slots(const SubspaceShape& s, at::ScalarType dtype) 
   return slots;
 }
 
-Bases bases_in(State& s, const SubspaceShape& shape) {
-  Bases bases;
+Bases bases_in(State& s, const SubspaceShape& shape, Products products) {
+  Bases bases{.products = products};
   if (shape.left) bases.left = s[left_slot(shape)];
   if (shape.right) bases.right = s[right_slot(shape)];
   return bases;
 }
 
-Bases refresh_bases(const Tensor& g, State& s, const SubspaceShape& shape) {
+Bases refresh_bases(const Tensor& g, State& s, const SubspaceShape& shape, Leading how, const Step& step) {
+  const Rng draws = step.rng.of("refresh").at(step.step);
   Bases now = bases_in(s, shape), before;
   if (shape.left) {
     before.left = now.left.clone();
-    put_basis(now.left, top_left(g, shape.rank));
+    put_basis(now.left, top_left(g, shape.rank, how, draws));
   }
   if (shape.right) {
     before.right = now.right.clone();
-    put_basis(now.right, top_right(g, shape.rank));
+    put_basis(now.right, top_right(g, shape.rank, how, draws));
   }
   return before;
 }
@@ -167,6 +168,11 @@ StateSpec state_inside(const Stage& inner, const Bucket& b, const SubspaceShape&
   return with_shape(inner.state(small), small.rows, small.cols);
 }
 
+std::string with_products(Products products, at::ScalarType dtype, const Stage& inner) {
+  const std::string own = decided_products(products, dtype), inside = inner.decided(dtype);
+  return own.empty() || inside.empty() ? own + inside : own + ", " + inside;
+}
+
 namespace {
 
 struct InSubspaceModel {
@@ -196,22 +202,22 @@ struct InSubspaceModel {
     const Tensor r = bases_in(s, sh).project(h);
     inner.probe(r, s.child(0), step_inside(step, seen, r));
   }
-  void refresh(const Tensor& u, State& s, const SubspaceShape& sh, bool first) const {
-    const Bases before = refresh_bases(u, s, sh);
-    if (first) return;
+  void refresh(const Tensor& u, State& s, const SubspaceShape& sh, const Step& step) const {
+    const Bases before = refresh_bases(u, s, sh, options.refresh, step);
+    if (step.step == 1) return;
     if (options.moments == AtRefresh::transport) transport(s.child(0), before, bases_in(s, sh));
     if (options.moments == AtRefresh::reset) s.child(0).each([](const std::string&, Tensor& slot) { slot.zero_(); });
   }
   Value to_value() const { return bracket_value(name(), options, inner); }
-  std::string decided(at::ScalarType dtype) const { return inner.decided(dtype); }
+  std::string decided(at::ScalarType dtype) const { return with_products(options.products, dtype, inner); }
   std::string noticed() const { return inner.noticed(); }
 };
 
 Tensor InSubspaceModel::apply(const Tensor& u, State& s, const Step& step) const {
   const SubspaceShape sh = shape(u.size(-2), u.size(-1));
   const int64_t since = (step.step - 1) % options.refresh_every;
-  if (since == 0) refresh(u, s, sh, step.step == 1);
-  const Bases bases = bases_in(s, sh);
+  if (since == 0) refresh(u, s, sh, step);
+  const Bases bases = bases_in(s, sh, options.products);
   const ParameterInfo seen = seen_inside(step.parameter, sh);
   const bool own = step.grad.is_same(u);
   const Tensor r = bases.project(u);
@@ -219,7 +225,8 @@ Tensor InSubspaceModel::apply(const Tensor& u, State& s, const Step& step) const
   if (options.moments == AtRefresh::reset) inside.step = since + 1;
   const Tensor small = inner.apply(r, s.child(0), inside);
   if (!small.defined()) return small;
-  Tensor update = bases.back(small).mul_(options.scale);
+  if (options.scale != 1) small.mul_(options.scale);  // ours alone, and smaller than what comes back
+  Tensor update = bases.back(small);
   if (!complement) return update;
   const Tensor rest = bases.outside(u);
   const Step outside = step_inside(step, step.parameter, own ? rest : bases.outside(step.grad));

@@ -1,5 +1,7 @@
 // A bracket: any stage on the gradient's projection onto a few of its singular directions.
 #pragma once
+#include <schatten/linalg/multiply.h>
+#include <schatten/linalg/subspace.h>
 #include <schatten/stages/stage.h>
 
 namespace schatten {
@@ -18,6 +20,10 @@ enum class AtRefresh {
 };
 constexpr auto enum_names(AtRefresh) { return std::to_array<std::string_view>({"keep", "transport", "reset"}); }
 
+/// What every option `refresh` is.
+inline constexpr const char* kRefreshHelp =
+    "how directions are found: gram (the SVD's energy, faster), svd, randomized (fastest, a little less energy)";
+
 /// Runs `inner` on r directions P of the gradient, the leading singular ones at every T-th step.
 ///   t mod T = 0   P = the r leading left (U [m, r]) or right (V [n, r]) singular vectors of G, before they are used;
 ///                 each column has the sign that is nearer to its predecessor
@@ -27,24 +33,29 @@ constexpr auto enum_names(AtRefresh) { return std::to_array<std::string_view>({"
 ///   complement: + stage(G - P P^T G), what the subspace leaves out
 /// The inner stage sees a parameter of R's shape, whose W it cannot read.
 /// State     P [m, r] or [n, r] (full: P_left, P_right); inner/..: the inner stage's for R; complement/.. .
-/// Locality  matrix; one thin SVD every T steps.
+/// Locality  matrix; every T steps the directions are sought: see Leading for what each way costs and finds.
 /// Source    GaLore: Zhao et al. 2024, arXiv:2403.03507, code jiaweizzhao/GaLore@2cc66f8.
 /// Differs   signs of a basis do not depend on LAPACK; the side is remembered (the code's shape test fails for
-///           reverse_std on wide matrices with r >= m); r larger than the smaller side is refused, not cut.
-/// Checked   parity/galore_*, identity/subspace_*, law/*.
+///           reverse_std on wide matrices with r >= m); r larger than the smaller side is refused, not cut; directions
+///           from a Gram matrix (`refresh = "svd"`: as there).
+/// Checked   parity/galore_*, identity/subspace_*, identity/refresh_*, law/*.
 struct InSubspace {
   double rank = 0.25;
   int refresh_every = 200;
+  Leading refresh = Leading::gram;
   SubspaceType type = SubspaceType::std;
   double scale = 1;
   AtRefresh moments = AtRefresh::keep;
+  Products products = Products::automatic;
   Value complement = "none";
   void fields(auto&& visit) {
     visit("rank", rank, "directions: >= 1 that many, below 1 that share of the smaller side");
-    visit("refresh_every", refresh_every, "steps between two SVDs");
+    visit("refresh_every", refresh_every, "steps between two searches for directions");
+    visit("refresh", refresh, kRefreshHelp);
     visit("type", type, "std (the smaller side), reverse_std, left, right, full");
     visit("scale", scale, "alpha, on the way back");
     visit("moments", moments, "at a refresh: keep, transport, reset");
+    visit("products", products, kProductsHelp);
     visit("complement", complement, "a stage or chain for what the subspace leaves out, or none");
   }
 };
@@ -73,15 +84,16 @@ void check_one_side(std::string_view who, SubspaceType type);
 /// Directions as columns; an undefined side is left as it is.
 struct Bases {
   Tensor left, right;  // [m, r], [n, r]
+  Products products = Products::float32;
   Tensor project(const Tensor& g) const;
   Tensor back(const Tensor& r) const;
   Tensor outside(const Tensor& g) const;  // g - back(project(g))
 };
 std::vector<SlotSpec> basis_slots(const SubspaceShape& shape, at::ScalarType dtype);
 /// Those in the slots.
-Bases bases_in(State& s, const SubspaceShape& shape);
+Bases bases_in(State& s, const SubspaceShape& shape, Products products = Products::float32);
 /// The leading singular directions of g, put into the slots; returns what was there.
-Bases refresh_bases(const Tensor& g, State& s, const SubspaceShape& shape);
+Bases refresh_bases(const Tensor& g, State& s, const SubspaceShape& shape, Leading how, const Step& step);
 /// Refuses state that cannot turn with a basis: slots that follow rotations must be one matrix of the small shape.
 void check_transport(std::string_view who, const StateSpec& inner, const SubspaceShape& shape);
 /// Moves every inner slot that follows rotations from the old coordinates into the new ones.
@@ -91,6 +103,8 @@ void transport(State& inner, const Bases& before, const Bases& now);
 ParameterInfo seen_inside(const ParameterInfo& parameter, const SubspaceShape& shape);
 /// The same step as a stage inside is told of it: its own parameter and gradient, no W.
 Step step_inside(const Step& step, const ParameterInfo& parameter, const Tensor& grad);
+/// What a bracket says of its products, and then of the stage inside.
+std::string with_products(Products products, at::ScalarType dtype, const Stage& inner);
 /// The declaration with shapes spelt out where they were the matrix's.
 StateSpec with_shape(StateSpec spec, int64_t rows, int64_t cols, bool resizes = false);
 /// An inner stage's state for the small matrix.

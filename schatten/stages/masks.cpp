@@ -33,5 +33,6 @@ Stage scale(double factor) {
   return Scale{factor};
 }
 Tensor Scale::apply(const Tensor& u, State&, const Step&) const { return u.mul(factor); }
+Tensor Scale::apply_in_place(const Tensor& u, State&, const Step&) const { return factor == 1 ? u : u.mul_(factor); }
 
 }  // namespace schatten

@@ -51,6 +51,7 @@ struct Scale {
   Traits traits() const { return {}; }
   StateSpec state(const Bucket&) const { return {.name = name()}; }
   Tensor apply(const Tensor& u, State& s, const Step& step) const;
+  Tensor apply_in_place(const Tensor& u, State& s, const Step& step) const;
   Value to_value() const { return stage_value(name(), *this); }
 };
 Stage scale(double factor);

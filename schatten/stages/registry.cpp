@@ -25,6 +25,7 @@
 #include <schatten/stages/sign_between.h>
 #include <schatten/stages/sophia.h>
 #include <schatten/stages/spectral.h>
+#include <schatten/stages/spectral_power.h>
 #include <schatten/stages/variance_reduction.h>
 #include <schatten/stages/vectors_apart.h>
 

@@ -11,6 +11,10 @@ Stage scale_by_shape(const ScaleByShape& options) { return options; }
 Tensor ScaleByShape::apply(const Tensor& u, State&, const Step& step) const {
   return u.mul(shape_factor(shape, step.parameter));
 }
+Tensor ScaleByShape::apply_in_place(const Tensor& u, State&, const Step& step) const {
+  const double factor = shape_factor(shape, step.parameter);
+  return factor == 1 ? u : u.mul_(factor);
+}
 
 Stage normalize_update() { return NormalizeUpdate{}; }
 Tensor NormalizeUpdate::apply(const Tensor& u, State&, const Step&) const {

@@ -15,6 +15,7 @@ struct ScaleByShape {
   Traits traits() const { return {}; }
   StateSpec state(const Bucket&) const { return {.name = name()}; }
   Tensor apply(const Tensor& u, State& s, const Step& step) const;
+  Tensor apply_in_place(const Tensor& u, State& s, const Step& step) const;
   Value to_value() const { return stage_value(name(), *this); }
 };
 Stage scale_by_shape(const ScaleByShape& options);

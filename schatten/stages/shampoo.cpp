@@ -17,8 +17,14 @@ Tensor inverse_root(const Tensor& s, double power, double eps, double noise) {
   const double lowest = noise * values[-1].item<double>();
   const Tensor known = values.clamp_min(std::max(lowest, 0.0)) + eps;
   const Tensor roots = at::where(known > 0, known.pow(power), at::zeros_like(known));
-  return at::mm(vectors * roots, vectors.mT());
+  return gram_of_rows(vectors * roots.sqrt(), Products::float32);
 }
+
+/// A B and X X^T, batches by ATen.
+Tensor product(const Tensor& a, const Tensor& b, Products how) {
+  return a.dim() == 2 ? multiply(a, b, how) : at::matmul(a, b);
+}
+Tensor gram(const Tensor& x, Products how) { return x.dim() == 2 ? gram_of_rows(x, how) : at::matmul(x, x.mT()); }
 
 struct ShampooModel {
   Shampoo options;
@@ -26,6 +32,7 @@ struct ShampooModel {
   std::string name() const { return "shampoo_precondition"; }
   Traits traits() const { return {.locality = Locality::matrix, .takes_vectors = false}; }
   Value to_value() const { return stage_value(name(), options); }
+  std::string decided(at::ScalarType dtype) const { return decided_products(options.products, dtype); }
 
   bool left(int64_t rows, int64_t cols) const {
     return rows <= options.max_dim && (options.sides == ShampooSides::both || rows <= cols || cols > options.max_dim);
@@ -58,7 +65,7 @@ StateSpec ShampooModel::state(const Bucket& b) const {
 Tensor ShampooModel::renewed(const Tensor& statistics, double power, int64_t t) const {
   const bool ema = options.accumulation == Accumulation::ema;
   const Tensor read = ema ? statistics / (1 - std::pow(options.beta, static_cast<double>(t))) : statistics;
-  const Tensor s = options.compute == ComputeDtype::float32 ? read : read.to(at::kDouble);
+  const Tensor s = options.compute == ComputeDtype::float64 ? read.to(at::kDouble) : read;
   const double noise = rank_floor(read.scalar_type(), s.size(-2), s.size(-1));
   return with_each_matrix(s, [&](const Tensor& x) { return inverse_root(x, power, options.eps, noise); })
       .to(statistics.scalar_type());
@@ -79,8 +86,9 @@ Tensor ShampooModel::apply(const Tensor& u, State& s, const Step& step) const {
   const bool l = left(g.size(-2), g.size(-1)), r = right(g.size(-2), g.size(-1));
   const double power = l && r ? -0.25 : -0.5;
   Tensor x = g;
-  if (l) x = at::matmul(root("L", at::matmul(g, g.mT()), power, s, step.step), x);
-  if (r) x = at::matmul(x, root("R", at::matmul(g.mT(), g), power, s, step.step));
+  const Products how = options.products;
+  if (l) x = product(root("L", gram(g, how), power, s, step.step), x, how);
+  if (r) x = product(x, root("R", gram(g.mT(), how), power, s, step.step), how);
   return x.to(u.scalar_type());
 }
 
@@ -91,9 +99,9 @@ Stage shampoo_precondition(const Shampoo& o) {
   check_non_negative("shampoo_precondition", "eps", o.eps);
   if (o.every < 1) fail_usage({"shampoo_precondition", "every >= 1", std::to_string(o.every), ""});
   if (o.max_dim < 1) fail_usage({"shampoo_precondition", "max_dim >= 1", std::to_string(o.max_dim), ""});
-  if (o.compute == ComputeDtype::bfloat16)
-    fail_usage(
-        {"shampoo_precondition", "compute auto, float32 or float64", "bfloat16", "Eigenvalues have no bfloat16 form."});
+  if (o.compute == ComputeDtype::bfloat16 || o.compute == ComputeDtype::bfloat16x2)
+    fail_usage({"shampoo_precondition", "compute auto, float32 or float64", std::string(enum_name(o.compute)),
+                "Eigenvalues have no bfloat16 form."});
   return ShampooModel{o};
 }
 

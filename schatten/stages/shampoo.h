@@ -1,5 +1,6 @@
 // Full-matrix statistics of rows and columns.
 #pragma once
+#include <schatten/linalg/multiply.h>
 #include <schatten/stages/spectral.h>
 
 namespace schatten {
@@ -31,6 +32,7 @@ struct Shampoo {
   int every = 10;
   int64_t max_dim = 10000;
   ComputeDtype compute = ComputeDtype::automatic;
+  Products products = Products::automatic;
   void fields(auto&& visit) {
     visit("sides", sides, "both, smaller (one-sided)");
     visit("accumulation", accumulation, "sum (Gupta et al.), ema");
@@ -38,7 +40,8 @@ struct Shampoo {
     visit("eps", eps, "added to their eigenvalues");
     visit("every", every, "steps between two renewals of the roots");
     visit("max_dim", max_dim, "longer sides are left alone");
-    visit("compute", compute, "of the eigenvalues: auto (float64), float32, float64");
+    visit("compute", compute, "of the eigenvalues: auto (the statistics' own dtype), float32, float64");
+    visit("products", products, kProductsHelp);
   }
 };
 Stage shampoo_precondition(const Shampoo& options);

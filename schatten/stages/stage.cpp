@@ -25,9 +25,16 @@ struct Chain {
     for (const Stage& s : stages) spec.children.push_back(s.state(b));
     return spec;
   }
+  /// What a stage returns is the chain's own, so the next one may write over it.
   Tensor apply(const Tensor& u, State& s, const Step& step) const {
-    Tensor update = u;
-    for (size_t i = 0; i < stages.size() && update.defined(); ++i) update = stages[i].apply(update, s.child(i), step);
+    return the_rest(stages[0].apply(u, s.child(0), step), s, step);
+  }
+  Tensor apply_in_place(const Tensor& u, State& s, const Step& step) const {
+    return the_rest(stages[0].apply_in_place(u, s.child(0), step), s, step);
+  }
+  Tensor the_rest(Tensor update, State& s, const Step& step) const {
+    for (size_t i = 1; i < stages.size() && update.defined(); ++i)
+      update = stages[i].apply_in_place(update, s.child(i), step);
     return update;
   }
   void probe(const Tensor& h, State& s, const Step& step) const {
@@ -66,6 +73,7 @@ struct Named {
     return spec;
   }
   Tensor apply(const Tensor& u, State& s, const Step& step) const { return inner.apply(u, s, step); }
+  Tensor apply_in_place(const Tensor& u, State& s, const Step& step) const { return inner.apply_in_place(u, s, step); }
   void probe(const Tensor& h, State& s, const Step& step) const { inner.probe(h, s, step); }
   Value to_value() const {
     Value table = inner.to_value();
@@ -81,6 +89,7 @@ struct Identity {
   Traits traits() const { return {}; }
   StateSpec state(const Bucket&) const { return {.name = name()}; }
   Tensor apply(const Tensor& u, State&, const Step&) const { return u.clone(); }
+  Tensor apply_in_place(const Tensor& u, State&, const Step&) const { return u; }
   Value to_value() const { return Value::Table{{"stage", "identity"}}; }
 };
 
@@ -91,6 +100,7 @@ Traits operator|(const Traits& a, const Traits& b) {
           .reads_param = a.reads_param || b.reads_param,
           .takes_vectors = a.takes_vectors && b.takes_vectors,
           .batches = a.batches && b.batches,
+          .draws = a.draws || b.draws,
           .probe = a.probe == ProbeKind::none ? b.probe : a.probe,
           .probe_every = std::max(a.probe_every, b.probe_every)};
 }
@@ -120,6 +130,12 @@ Tensor& State::operator[](std::string_view slot) {
   for (auto& [spec, tensor] : slots_)
     if (spec.name == slot) return tensor;
   fail({"state of " + name_, "a declared slot", "'" + std::string(slot) + "'", "Declare it in state()."});
+}
+
+std::vector<Stage> Stage::parts() const {
+  std::vector<Stage> all = self_->parts();
+  if (all.empty()) all.push_back(*this);
+  return all;
 }
 
 Stage chain(std::vector<Stage> stages) {

@@ -5,6 +5,7 @@
 #include <schatten/core/fields.h>
 #include <schatten/core/parameter_info.h>
 #include <schatten/core/rng.h>
+#include <schatten/kernels/isa.h>
 
 #include <concepts>
 #include <memory>
@@ -31,6 +32,7 @@ Bucket bucket_of(const ParameterInfo& info, at::ScalarType dtype, at::Device dev
 enum class Follows {
   rotation,     // a sum of gradients: turns with them (momentum_buffer, exp_avg)
   permutation,  // one number per coordinate: only follows their order (exp_avg_sq)
+  nothing,      // a guess that the next step corrects, whatever the coordinates
 };
 
 /// Empty `shape` means: like the matrix.
@@ -97,6 +99,7 @@ struct Traits {
   bool reads_param = false;
   bool takes_vectors = true;  // false: makes no sense for a parameter that is no matrix
   bool batches = true;        // false: one matrix at a time only, no leading dimensions
+  bool draws = false;         // goes by step.rng: parameters stepped as one batch would all draw the same
   ProbeKind probe = ProbeKind::none;
   int probe_every = 0;
 };
@@ -113,6 +116,7 @@ struct Step {
   Rng rng{};               // this parameter's own
   Rng shared{};            // the same for all parameters: joint draws
   double* rate = nullptr;  // see take_at
+  Isa isa = this_isa();    // of the kernels: no stage asks the machine itself
 };
 /// Says that this step, decay included, is to be taken at `share` of lr (LionMuon's Lion steps).
 inline void take_at(const Step& step, double share) {
@@ -140,10 +144,15 @@ class Stage {
   Traits traits() const { return self_->traits(); }
   StateSpec state(const Bucket& b) const { return self_->state(b); }
   Tensor apply(const Tensor& u, State& s, const Step& step) const { return self_->apply(u, s, step); }
+  /// The same for an u that is the caller's alone: the result may be u, overwritten. A model that gains by it has a member
+  /// apply_in_place(u, state, step).
+  Tensor apply_in_place(const Tensor& u, State& s, const Step& step) const { return self_->apply_in_place(u, s, step); }
   Value to_value() const { return self_->to_value(); }
   /// What this machine and dtype make of options that leave a choice ("Newton-Schulz, 5 steps in bfloat16"); "" when
   /// there is none. A model says so by a member decided(dtype).
   std::string decided(at::ScalarType dtype) const { return self_->decided(dtype); }
+  /// The stages of a chain in their order; of every other stage, itself. (A chain is a model with a member `stages`.)
+  std::vector<Stage> parts() const;
   /// Takes in a probe (see Traits::probe) of the matrix's shape. A model that wants none has no member probe().
   void probe(const Tensor& h, State& s, const Step& step) const { self_->probe(h, s, step); }
   /// What could not go the usual way so far ("2 eigenvalue fallbacks"); "" when nothing. A model counts it in a shared
@@ -157,8 +166,10 @@ class Stage {
     virtual Traits traits() const = 0;
     virtual StateSpec state(const Bucket&) const = 0;
     virtual Tensor apply(const Tensor&, State&, const Step&) const = 0;
+    virtual Tensor apply_in_place(const Tensor&, State&, const Step&) const = 0;
     virtual Value to_value() const = 0;
     virtual std::string decided(at::ScalarType) const = 0;
+    virtual std::vector<Stage> parts() const = 0;
     virtual std::string noticed() const = 0;
     virtual void probe(const Tensor&, State&, const Step&) const = 0;
   };
@@ -169,10 +180,18 @@ class Stage {
     Traits traits() const override { return model.traits(); }
     StateSpec state(const Bucket& b) const override { return model.state(b); }
     Tensor apply(const Tensor& u, State& s, const Step& t) const override { return model.apply(u, s, t); }
+    Tensor apply_in_place(const Tensor& u, State& s, const Step& t) const override {
+      if constexpr (requires { model.apply_in_place(u, s, t); }) return model.apply_in_place(u, s, t);
+      else return model.apply(u, s, t);
+    }
     Value to_value() const override { return model.to_value(); }
     std::string decided(at::ScalarType dtype) const override {
       if constexpr (requires { model.decided(dtype); }) return model.decided(dtype);
       else return "";
+    }
+    std::vector<Stage> parts() const override {
+      if constexpr (requires { model.stages; }) return model.stages;
+      else return {};
     }
     std::string noticed() const override {
       if constexpr (requires { model.noticed(); }) return model.noticed();

@@ -89,13 +89,18 @@ std::optional<fs::path> latest_checkpoint(const fs::path& run_dir) {
   return all.back();
 }
 
-Checkpoint load_checkpoint(const fs::path& folder) {
-  Checkpoint c;
-  c.state = parse_json(read_file(folder / "state.json"), (folder / "state.json").string());
-  const int64_t version = c.state.integer_or("version", -1);
+Value load_checkpoint_state(const fs::path& folder) {
+  Value state = parse_json(read_file(folder / "state.json"), (folder / "state.json").string());
+  const int64_t version = state.integer_or("version", -1);
   if (version != kVersion)
     fail({folder.string(), "a checkpoint of version " + std::to_string(kVersion), "version " + std::to_string(version),
           "It was written by another version of Schatten."});
+  return state;
+}
+
+Checkpoint load_checkpoint(const fs::path& folder) {
+  Checkpoint c;
+  c.state = load_checkpoint_state(folder);
   c.step = c.state.integer_or("step", 0);
   c.model = load_safetensors(folder / "model.safetensors");
   c.optimizer = load_safetensors(folder / "optimizer.safetensors");

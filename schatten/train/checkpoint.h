@@ -24,5 +24,7 @@ std::filesystem::path save_checkpoint(const std::filesystem::path& run_dir, cons
 std::optional<std::filesystem::path> latest_checkpoint(const std::filesystem::path& run_dir);
 /// Reads all of it or throws an Error that names the defect (truncated, other version, missing file).
 Checkpoint load_checkpoint(const std::filesystem::path& folder);
+/// Its state.json alone.
+Value load_checkpoint_state(const std::filesystem::path& folder);
 
 }  // namespace schatten

@@ -13,19 +13,27 @@
 
 namespace schatten {
 
+/// auto: the best that the CPU has, and after a resume that of the checkpoint. Others as in schatten/kernels/isa.h.
+enum class KernelChoice { automatic, portable, avx2, avx512, avx512_bf16, amx_bf16 };
+constexpr auto enum_names(KernelChoice) {
+  return std::to_array<std::string_view>({"auto", "portable", "avx2", "avx512", "avx512_bf16", "amx_bf16"});
+}
+
 /// [optimizer]: tables of {recipe = "...", lr = ..., options...}; see recipe/registry.h for their keys.
 struct OptimizerConfig {
   Value matrix = Value::Table{{"recipe", "muon"}, {"lr", 0.02}};       // hidden matrices
   Value auxiliary = Value::Table{{"recipe", "adamw"}, {"lr", 0.003}};  // embeddings, head, gains, biases
   Value routes;  // an array of {match = "role or name pattern", recipe = ..., lr = ...}: replaces the two above
   ComputeDtype compute = ComputeDtype::automatic;  // of the spectral part
+  KernelChoice kernels = KernelChoice::automatic;  // instruction set
   SharpnessOptions sam{.rho = 0};                  // two gradients per step
   double average = 0;                              // decay of the averaged weights that evaluations read
   void fields(auto&& visit) {
     visit("matrix", matrix, "recipe of hidden matrices, with lr and its options");
     visit("auxiliary", auxiliary, "recipe of everything else");
     visit("routes", routes, "instead of both: [{match, recipe, lr, ...}], first match wins");
-    visit("compute", compute, "dtype of the spectral part: auto, bfloat16, float32, float64");
+    visit("compute", compute, "dtype of the spectral part: auto, bfloat16, bfloat16x2, float32, float64");
+    visit("kernels", kernels, "instruction set of the kernels: auto, portable, avx2, avx512, avx512_bf16, amx_bf16");
     visit("sam", sam, "SAM around any recipe: the step's gradient is taken at W + e; rho = 0: off");
     visit("average", average, "evaluate an exponential average of the weights with this decay (0: off; 0.999)");
   }

@@ -63,7 +63,8 @@ Value describe_environment() {
                       {"host", system.nodename},
                       {"cpu", cpu_field("model name")},
                       {"instructions", instruction_sets()},
-                      {"bfloat16", cpu_multiplies_bfloat16()},
+                      {"bfloat16", this_isa() >= Isa::avx512_bf16},
+                      {"kernels", std::string(enum_name(this_isa()))},
                       {"threads", static_cast<int64_t>(at::get_num_threads())},
                       {"openmp", openmp_runtimes()},
                       {"memory_bytes", static_cast<int64_t>(::sysconf(_SC_PHYS_PAGES)) * ::sysconf(_SC_PAGESIZE)}};

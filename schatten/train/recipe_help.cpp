@@ -1,11 +1,12 @@
 #include <schatten/core/error.h>
 #include <schatten/core/files.h>
 #include <schatten/engine/optimizer.h>
+#include <schatten/linalg/mixture_power.h>
 #include <schatten/models/language_model.h>
 #include <schatten/papers/controllers.h>
 #include <schatten/papers/registry.h>
 #include <schatten/stages/registry.h>
-#include <schatten/stages/spectral.h>
+#include <schatten/stages/spectral_power.h>
 #include <schatten/train/recipe_help.h>
 #include <schatten/train/terminal.h>
 
@@ -54,6 +55,26 @@ void print_parts() {
   print_row("  optimizer.average      ", "evaluate an average of the weights");
 }
 
+/// What the fast methods promise per interval, at the default power.
+void print_power_errors() {
+  const SpectralPower o;
+  const auto row = [](const char* method, double error, double interval, const char* rest) {
+    std::printf("    %-26s <= %.2g %% above %.2g %% of sigma_max%s\n", method, 100 * error, 100 * interval, rest);
+  };
+  std::printf("\n  error at power = %g\n", o.power);
+  for (const auto& [interval, poles] : {std::pair{1e-2, 3}, std::pair{o.interval, o.poles}}) {
+    const RationalPower fit = fit_rational_power(o.power, interval, poles);
+    const std::string method = "rational, " + std::to_string(poles) + " poles";
+    row(method.c_str(), fit.error, interval, interval == o.interval ? " (the default)" : "");
+  }
+  for (const double interval : {1e-2, 1e-3}) {
+    const MixturePower f = mixture_power(o.power, interval);
+    row("mixture, 6 steps", f.error, f.interval, "");
+  }
+  std::printf("  linear to 0 below; deflate moves sigma_max down to what is left of the spectrum\n");
+  std::fflush(stdout);
+}
+
 }  // namespace
 
 void print_recipes() {
@@ -77,13 +98,7 @@ void explain_recipe(const std::string& name) {
   print_row("  tune     ", r.tune);
   std::cout << "\n  options (default)\n";
   print_options(r.options);
-  if (r.name == "htmuon") {
-    const SpectralPower o;
-    const RationalPower fit = fit_rational_power(o.power, o.interval, o.poles);
-    std::printf("\n  rational at the defaults: error <= %.2f %% above %.1f %% of sigma_max, linear to 0 below\n",
-                100 * fit.error, 100 * fit.interval);
-    std::fflush(stdout);
-  }
+  if (r.name == "htmuon") print_power_errors();
   std::cout << "\n  as a chain\n" << to_toml(to_value(r.make(Value::table())));
 }
 

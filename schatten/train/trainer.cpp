@@ -50,6 +50,7 @@ class Run {
  private:
   void set_up();
   std::vector<Route> routes_for(const LanguageModel& model) const;
+  Isa kernels_for(const std::optional<fs::path>& checkpoint) const;
   Value resume_from(const fs::path& checkpoint);
   void announce();
   Value summary() const;
@@ -112,8 +113,9 @@ void Run::set_up() {
     if (const auto inside = latest_checkpoint(from)) from = *inside / "model.safetensors";
     model_->load_weights(load_safetensors(from));
   }
-  optimizer_ = std::make_unique<Optimizer>(model_->parameters(), routes_for(*model_),
-                                           OptimizerOptions{.seed = rng_.of("optimizer").key()});
+  optimizer_ =
+      std::make_unique<Optimizer>(model_->parameters(), routes_for(*model_),
+                                  OptimizerOptions{.seed = rng_.of("optimizer").key(), .isa = kernels_for(checkpoint)});
   if (config_.optimizer.average > 0)
     average_ = std::make_unique<WeightAverage>(model_->parameters(), config_.optimizer.average);
   base_lr_ = optimizer_->assignments().front().lr;
@@ -133,6 +135,25 @@ void Run::set_up() {
   files_ = std::make_unique<RunFiles>(config_, past, request_.command);
   announce();
   began_cpu_ = process_cpu_seconds();
+}
+
+/// The config's choice; `auto` goes on with what the checkpoint was written with, where this CPU has it.
+Isa Run::kernels_for(const std::optional<fs::path>& checkpoint) const {
+  if (config_.optimizer.kernels != KernelChoice::automatic) {
+    const Isa asked = static_cast<Isa>(static_cast<int>(config_.optimizer.kernels) - 1);
+    if (asked > best_isa())
+      fail_usage({"optimizer.kernels", "instructions that this CPU has (" + std::string(enum_name(best_isa())) + ")",
+                  std::string(enum_name(asked)), "auto takes the best there are."});
+    return asked;
+  }
+  if (!checkpoint || request_.start == Start::fresh) return this_isa();
+  const std::string saved = load_checkpoint_state(*checkpoint).string_or("kernels", std::string(enum_name(this_isa())));
+  Isa isa{};
+  read_field(Value(saved), "checkpoint", "kernels", isa);
+  if (isa <= best_isa()) return isa;
+  reporter_.on_message("note: the checkpoint was written with " + saved + " kernels, this CPU has " +
+                       std::string(enum_name(best_isa())) + ": results may differ in the last bits");
+  return this_isa();
 }
 
 /// A model that keeps unit rows gets them projected back at every step, unless the config says how else (the routing
@@ -460,6 +481,7 @@ void Run::checkpoint() {
   c.state = Value::Table{{"config_hash", config_hash(config_)},
                          {"position", loader_->position()},
                          {"threads", static_cast<int64_t>(at::get_num_threads())},
+                         {"kernels", enum_name(optimizer_->isa())},
                          {"corpus", corpus_->id()},
                          {"progress", write_fields(saved)},
                          {"logs", files_->sizes()}};

@@ -157,7 +157,7 @@ TEST(Orthogonalize, GramIsTheTextbookIterationInExactArithmetic) {
   }
   EXPECT_NE(muon(muon_variant(MuonVariant::gram))
                 .direction.decided(at::kFloat)
-                .find("gram105 Gram Newton-Schulz, 5 steps in float32"),
+                .find("gram105 Newton-Schulz by gram, 5 steps in float32"),
             std::string::npos);
 }
 

@@ -6,6 +6,7 @@
 #include <schatten/papers/papers.h>
 #include <schatten/papers/registry.h>
 #include <schatten/stages/alternate.h>
+#include <schatten/stages/in_eigenbasis.h>
 #include <schatten/stages/registry.h>
 
 #include <cmath>
@@ -193,6 +194,11 @@ TEST(SpectralReleased, WhatMakesNoSenseIsRefused) {
   EXPECT_THROW(spectral_power({.root_eps = -1}), UsageError);
   EXPECT_THROW(spectral_power({.compute = ComputeDtype::bfloat16}), UsageError);
   EXPECT_NO_THROW(spectral_power({.method = PowerMethod::released, .compute = ComputeDtype::bfloat16}));
+  EXPECT_THROW(spectral_power({.deflate = -1}), UsageError);
+  EXPECT_THROW(spectral_power({.power = 0.3, .method = PowerMethod::mixture}), UsageError);
+  EXPECT_NO_THROW(spectral_power({.power = 0.3}));  // auto: rational, there
+  EXPECT_THROW(spectral_power({.method = PowerMethod::svd, .compute = ComputeDtype::bfloat16x2}), UsageError);
+  EXPECT_NO_THROW(spectral_power({.compute = ComputeDtype::bfloat16x2}));
   EXPECT_THROW(exact_twin({.method = PowerMethod::rank}), UsageError);
   EXPECT_NEAR(exact_twin({.power = 0.2, .method = PowerMethod::released}).f(2), std::pow(2, 0.25), 1e-15);
   EXPECT_THROW(alternate({.every = 0}, identity(), identity()), UsageError);
@@ -201,7 +207,7 @@ TEST(SpectralReleased, WhatMakesNoSenseIsRefused) {
 }
 
 TEST(Htmuon, EveryMethodPrintsItselfBackAndPlansItsState) {
-  for (const std::string method : {"auto", "svd", "eigh", "rational", "released", "rank", "streaming"})
+  for (const std::string method : {"auto", "svd", "eigh", "rational", "mixture", "released", "rank", "streaming"})
     for (const char* recipe : {"htmuon", "htnormuon", "htadamuon"}) {
       const Recipe r = make_recipe(Value::Table{{"recipe", recipe}, {"method", method}, {"every", 2}});
       EXPECT_EQ(to_json(to_value(make_recipe(parse_toml(to_toml(to_value(r)))))), to_json(to_value(r))) << method;
@@ -211,6 +217,80 @@ TEST(Htmuon, EveryMethodPrintsItselfBackAndPlansItsState) {
       EXPECT_EQ(plan_state_bytes({one[0].info}, {{"any", r, 0.1}}, at::kFloat), opt.state_bytes());
       EXPECT_EQ(opt.slot("w", "V").defined(), method == "streaming");
     }
+}
+
+// --- deflation: a basis that is carried from step to step ---
+
+/// Gradients with a few directions far above the rest: six the same in every step, one new.
+Tensor steep_gradient(int64_t t) {
+  const Tensor still = at::mm(draw({96, 6}, 1), draw({6, 128}, 2)),
+               moving = at::mm(draw({96, 1}, 2 * t + 3), draw({1, 128}, 2 * t + 4));
+  return (still + 0.3 * moving + 1e-2 * draw({96, 128}, 100 + t)).to(at::kFloat);
+}
+struct Stepped {
+  Tensor w = draw({96, 128}, 0).to(at::kFloat).requires_grad_(true);
+  std::vector<Parameter> one{{infer_parameter("w", w, 0), w}};
+  Optimizer opt;
+  explicit Stepped(const Recipe& r) : opt(one, {{"any", r, 0.1}}) {}
+  void steps(int64_t from, int64_t to) {
+    for (int64_t t = from; t <= to; ++t) {
+      w.mutable_grad() = steep_gradient(t);
+      opt.step();
+    }
+  }
+};
+
+TEST(Deflation, IsDeclaredPlannedAndKept) {
+  const Recipe on = htmuon({}), off = htmuon({.deflate = 0});
+  Stepped run(on), plain(off);
+  EXPECT_EQ(run.opt.slot("w", "V").sizes(), at::IntArrayRef({96, 16}));
+  EXPECT_FALSE(plain.opt.slot("w", "V").defined());
+  EXPECT_EQ(plan_state_bytes({run.one[0].info}, {{"any", on, 0.1}}, at::kFloat), run.opt.state_bytes());
+  EXPECT_EQ(run.opt.state_bytes() - plain.opt.state_bytes(), 96 * 16 * 4);
+  run.steps(1, 2);
+  EXPECT_TRUE(run.opt.slot("w", "V").any().item<bool>());
+  EXPECT_FALSE(plan_state_bytes({run.one[0].info}, {{"any", on, 0.1}}, at::kDouble) > 2 * 96 * 128 * 8);  // svd: none
+}
+
+TEST(Deflation, SavedAtKAndResumedIsUninterrupted) {
+  Stepped straight(htmuon({})), stopped(htmuon({}));
+  straight.steps(1, 6);
+  stopped.steps(1, 3);
+  Stepped resumed(htmuon({}));
+  resumed.w.detach().copy_(stopped.w.detach());
+  resumed.opt.load_state(stopped.opt.state());
+  resumed.steps(4, 6);
+  EXPECT_TRUE(at::equal(straight.w, resumed.w));
+  EXPECT_TRUE(at::equal(straight.opt.slot("w", "V"), resumed.opt.slot("w", "V")));
+  // The basis matters: without it the same steps end elsewhere.
+  Stepped forgetful(htmuon({}));
+  forgetful.w.detach().copy_(stopped.w.detach());
+  TensorFile state = stopped.opt.state();
+  for (auto& [name, tensor] : state.tensors)
+    if (name.ends_with("/V")) tensor = at::zeros_like(tensor);
+  forgetful.opt.load_state(state);
+  forgetful.steps(4, 6);
+  EXPECT_FALSE(at::equal(straight.w, forgetful.w));
+}
+
+TEST(Deflation, ComesNearerToTheExactMap) {
+  const auto end = [](const Recipe& r) {
+    Stepped run(r);
+    const Tensor before = run.w.detach().clone();
+    run.steps(1, 4);
+    return run.w.detach() - before;
+  };
+  const Tensor exact = end(htmuon({.method = PowerMethod::svd}));
+  EXPECT_LT(share(end(htmuon({})), exact), 0.03);
+  EXPECT_GT(share(end(htmuon({.deflate = 0})), exact), 0.1);
+}
+
+TEST(Deflation, ABasisBracketMayHoldIt) {
+  const Recipe r = chain_of({in_eigenbasis({}, spectral_power({}))});
+  Stepped inside(r);
+  inside.steps(1, 4);
+  EXPECT_TRUE(inside.w.isfinite().all().item<bool>());
+  EXPECT_TRUE(inside.opt.slot("w", "V").defined());
 }
 
 // --- schatten_descent ---

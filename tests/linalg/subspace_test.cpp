@@ -1,5 +1,6 @@
 // Bases of matrices whose singular directions are known; apollo-torch's projections bit for bit.
 #include <schatten/core/error.h>
+#include <schatten/core/fields.h>
 #include <schatten/core/value.h>
 #include <schatten/linalg/subspace.h>
 #include <support/golden.h>
@@ -20,33 +21,136 @@ double off_span(const Tensor& basis, const Tensor& expected) {
   return relative_error(at::mm(b, b.mT()), at::mm(expected, expected.mT()));
 }
 
+constexpr Leading kWays[] = {Leading::svd, Leading::gram, Leading::randomized};
+
 TEST(Subspace, SpansTheLeadingDirections) {
-  for (const Shape& s : kShapes) {
-    const Known k = known(s.rows, s.cols, graded());
-    const int64_t rank = std::min<int64_t>(5, std::min(s.rows, s.cols));
-    const Tensor u = top_left(k.x(), 5), v = top_right(k.x(), 5);
-    EXPECT_EQ(u.sizes(), (std::vector<int64_t>{s.rows, rank})) << s.name;
-    EXPECT_EQ(v.sizes(), (std::vector<int64_t>{s.cols, rank})) << s.name;
-    EXPECT_LT(off_orthonormal(u), 1e-13) << s.name;
-    EXPECT_LT(off_span(u, k.u.narrow(1, 0, rank)), 1e-12) << s.name;
-    EXPECT_LT(off_span(v, k.v.narrow(1, 0, rank)), 1e-12) << s.name;
-    EXPECT_LT(off_span(top_left(k.x().to(at::kFloat), 5), k.u.narrow(1, 0, rank)), 2e-5) << s.name;
-  }
+  for (const Leading how : {Leading::svd, Leading::gram})
+    for (const Shape& s : kShapes) {
+      const Known k = known(s.rows, s.cols, graded());
+      const int64_t rank = std::min<int64_t>(5, std::min(s.rows, s.cols));
+      const Tensor u = top_left(k.x(), 5, how), v = top_right(k.x(), 5, how);
+      EXPECT_EQ(u.sizes(), (std::vector<int64_t>{s.rows, rank})) << s.name;
+      EXPECT_EQ(v.sizes(), (std::vector<int64_t>{s.cols, rank})) << s.name;
+      EXPECT_LT(off_orthonormal(u), 1e-13) << s.name;
+      EXPECT_LT(off_orthonormal(v), 1e-13) << s.name;
+      EXPECT_LT(off_span(u, k.u.narrow(1, 0, rank)), 1e-12) << s.name;
+      EXPECT_LT(off_span(v, k.v.narrow(1, 0, rank)), 1e-12) << s.name;
+      EXPECT_LT(off_span(top_left(k.x().to(at::kFloat), 5, how), k.u.narrow(1, 0, rank)), 2e-5) << s.name;
+    }
 }
 
 /// Columns in the order of the singular values, largest first, not just any basis of the span.
 TEST(Subspace, OrdersItsColumns) {
   const Known k = known(24, 40, graded());
-  EXPECT_LT(relative_error(align_columns(top_left(k.x(), 4), k.u.narrow(1, 0, 4)), k.u.narrow(1, 0, 4)), 1e-12);
-  EXPECT_LT(relative_error(align_columns(top_right(k.x(), 4), k.v.narrow(1, 0, 4)), k.v.narrow(1, 0, 4)), 1e-12);
+  for (const Leading how : {Leading::svd, Leading::gram}) {
+    const Tensor u = top_left(k.x(), 4, how), v = top_right(k.x(), 4, how);
+    EXPECT_LT(relative_error(align_columns(u, k.u.narrow(1, 0, 4)), k.u.narrow(1, 0, 4)), 1e-11);
+    EXPECT_LT(relative_error(align_columns(v, k.v.narrow(1, 0, 4)), k.v.narrow(1, 0, 4)), 1e-11);
+  }
 }
 
 TEST(Subspace, HalfTypesGoThroughFloat32) {
   const Tensor x = known(24, 40, graded()).x().to(at::kBFloat16);
-  for (const auto& f : {top_left, top_right}) {
-    EXPECT_EQ(f(x, 4).scalar_type(), at::kBFloat16);
-    EXPECT_TRUE(at::equal(f(x, 4), f(x.to(at::kFloat), 4).to(at::kBFloat16)));
+  for (const Leading how : kWays) {
+    EXPECT_EQ(top_left(x, 4, how).scalar_type(), at::kBFloat16);
+    EXPECT_TRUE(at::equal(top_left(x, 4, how), top_left(x.to(at::kFloat), 4, how).to(at::kBFloat16)));
+    EXPECT_TRUE(at::equal(top_right(x, 4, how), top_right(x.to(at::kFloat), 4, how).to(at::kBFloat16)));
   }
+}
+
+/// 1 - |X V|_F^2 / the largest that there is.
+double energy_lost(const Tensor& x, const Tensor& v, const std::vector<double>& sigma, int64_t rank) {
+  double most = 0;
+  for (int64_t k = 0; k < rank; ++k) most += sigma[static_cast<size_t>(k)] * sigma[static_cast<size_t>(k)];
+  return 1 - at::mm(x.to(at::kDouble), v.to(at::kDouble)).square().sum().item<double>() / most;
+}
+
+struct SpectrumCase {
+  const char* name;
+  Spectrum spectrum;
+  double randomized;  // energy that may be lost
+};
+const std::vector<SpectrumCase>& spectra() {
+  static const std::vector<SpectrumCase> cases{{"flat", flat(1), 1e-6},
+                                               {"flat, rank n/8", flat(0.125), 1e-6},
+                                               {"rank one", rank_one(), 1e-6},
+                                               {"1/k", graded(), 1e-3},
+                                               {"log to 1e-2", log_spaced(1e-2), 1e-3},
+                                               {"log to 1e-6", log_spaced(1e-6), 1e-4},
+                                               {"line", [](int64_t k, int64_t r) { return 1 - 0.9 * k / r; }, 3e-2}};
+  return cases;
+}
+
+TEST(Subspace, KeepsTheEnergyWhateverTheSpectrum) {
+  double worst[3] = {};
+  for (const auto& [rows, cols] : {std::pair{192, 96}, {96, 192}, {96, 96}})
+    for (const SpectrumCase& c : spectra())
+      for (const at::ScalarType dtype : {at::kDouble, at::kFloat})
+        for (const Leading how : kWays) {
+          const Known k = known(rows, cols, c.spectrum);
+          const Tensor x = k.x().to(dtype), u = top_left(x, 24, how, Rng(1)), v = top_right(x, 24, how, Rng(1));
+          const double rounding = dtype == at::kDouble ? 1e-12 : 2e-6;
+          const double allowed = how == Leading::randomized ? c.randomized : rounding;
+          for (const double lost : {energy_lost(x.mT(), u, k.sigma, 24), energy_lost(x, v, k.sigma, 24)}) {
+            EXPECT_LT(lost, allowed) << c.name << " " << rows << " x " << cols << " " << enum_name(how) << " " << dtype;
+            worst[static_cast<size_t>(how)] = std::max(worst[static_cast<size_t>(how)], lost);
+          }
+          EXPECT_LT(off_orthonormal(u), dtype == at::kDouble ? 1e-13 : 3e-6) << c.name << enum_name(how) << dtype;
+          EXPECT_LT(off_orthonormal(v), dtype == at::kDouble ? 1e-13 : 3e-6) << c.name << enum_name(how) << dtype;
+        }
+  std::cout << "    largest share of energy lost: gram " << worst[1] << ", randomized " << worst[2] << "\n";
+}
+
+/// sin of the largest angle between two spans.
+double largest_angle(const Tensor& a, const Tensor& b) {
+  const Tensor x = a.to(at::kDouble), y = b.to(at::kDouble);
+  return at::linalg_matrix_norm(x - at::mm(y, at::mm(y.mT(), x)), 2).item<double>();
+}
+
+/// What squaring costs: eps sigma_1^2 / (gap of sigma^2) in place of eps sigma_1 / (gap of sigma).
+TEST(Subspace, FromAGramMatrixIsTheSvdsUpToItsOwnRounding) {
+  for (const double ratio : {1.0, 0.1, 0.01}) {  // sigma_r
+    const Spectrum step = [ratio](int64_t k, int64_t) { return k == 0 ? 1.0 : k < 24 ? ratio : 0.8 * ratio; };
+    const Known k = known(192, 96, step);
+    const double own = 6e-8 / (ratio * ratio * (1 - 0.64));
+    EXPECT_LT(largest_angle(top_right(k.x().to(at::kFloat), 24, Leading::gram), k.v.narrow(1, 0, 24)), 20 * own)
+        << ratio;
+    EXPECT_LT(largest_angle(top_right(k.x(), 24, Leading::gram), k.v.narrow(1, 0, 24)), 1e-9) << ratio;
+  }
+}
+
+TEST(Subspace, OfRecordedMomentumKeepsTheEnergy) {
+  double gram = 0, randomized = 0;
+  int count = 0;
+  for (const auto& path : golden_files("momentum"))
+    for (const auto& [name, tensor] : load_safetensors(path).tensors) {
+      if (tensor.dim() != 2 || tensor.size(0) < tensor.size(1)) continue;
+      const int64_t rank = tensor.size(1) / 4;
+      const Tensor x = tensor.to(at::kFloat);
+      const auto sigma = decomposed(x).sigma;
+      gram = std::max(gram, energy_lost(x, top_right(x, rank, Leading::gram), sigma, rank));
+      randomized = std::max(randomized, energy_lost(x, top_right(x, rank, Leading::randomized), sigma, rank));
+      ++count;
+    }
+  std::cout << "    " << count << " matrices, largest share lost: gram " << gram << ", randomized " << randomized
+            << "\n";
+  EXPECT_GT(count, 0);
+  EXPECT_LT(gram, 2e-6);
+  EXPECT_LT(randomized, 1e-2);
+}
+
+TEST(Subspace, OfTinyAndHugeMatricesIsThatOfTheMatrix) {
+  const Known k = known(40, 24, graded());
+  for (const double scale : {1e-30, 1e-12, 1.0, 1e12, 1e30})
+    for (const Leading how : kWays)
+      EXPECT_LT(energy_lost(k.x(), top_right(k.x().mul(scale).to(at::kFloat), 5, how), k.sigma, 5), 1e-3) << scale;
+}
+
+TEST(Subspace, RandomizedIsAFunctionOfItsDraws) {
+  const Tensor x = gaussian({48, 64}, 3);
+  const auto basis = [&](uint64_t seed) { return top_left(x, 6, Leading::randomized, Rng(seed)); };
+  EXPECT_TRUE(at::equal(basis(1), basis(1)));
+  EXPECT_GT(largest_angle(basis(1), basis(2)), 1e-3);
 }
 
 TEST(AlignColumns, FollowsTheReference) {
@@ -180,9 +284,11 @@ TEST(Bases, OfNaNAreNaN) {
   Tensor x = gaussian({6, 6}, 7, at::kFloat);
   for (const double bad : {static_cast<double>(NAN), static_cast<double>(INFINITY)}) {
     x[2][3] = bad;
-    for (const Tensor& q :
-         {top_left(x, 2), top_right(x, 2), qr_q(x), symmetric_root(x, 0.5, 1), eigenbasis_descending(x)})
-      EXPECT_TRUE(all_nan(q));
+    for (const Tensor& q : {qr_q(x), symmetric_root(x, 0.5, 1), eigenbasis_descending(x)}) EXPECT_TRUE(all_nan(q));
+    for (const Leading how : kWays) {
+      EXPECT_TRUE(all_nan(top_left(x, 2, how)));
+      EXPECT_TRUE(all_nan(top_right(x, 2, how)));
+    }
     EXPECT_EQ(top_right(x, 2).sizes(), (std::vector<int64_t>{6, 2}));
   }
 }

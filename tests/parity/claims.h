@@ -3,6 +3,7 @@
 #include <schatten/core/safetensors.h>
 #include <schatten/core/value.h>
 #include <schatten/stages/spectral.h>
+#include <schatten/stages/spectral_power.h>
 
 #include <functional>
 #include <optional>

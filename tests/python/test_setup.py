@@ -60,3 +60,21 @@ def test_cmake_refuses_another_torch(tmp_path: pathlib.Path) -> None:
                           capture_output=True, check=False)  # fmt: skip
     assert done.returncode != 0
     assert "expected torch 2.13, got torch" in done.stderr and "2.12.1" in done.stderr
+
+
+def test_peers_that_cannot_be_had_stop_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "requirements.txt").write_text("# peers\nthere==1\ngone==2\n")
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\ncase "$*" in *gone*) exit 1;; esac\necho asked >> "$(dirname "$0")/asked"\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(setup, "ROOT", tmp_path)
+    monkeypatch.setattr(setup, "BUILD", tmp_path / "build")
+    setup.install_peers(python)
+    assert "not to be had: gone==2" in capsys.readouterr().out
+    (tmp_path / "bench" / "requirements.txt").write_text("there==1\n")
+    setup.install_peers(python)  # asks again, finds all
+    setup.install_peers(python)  # asks no more
+    assert (tmp_path / "asked").read_text() == "asked\nasked\n"
