@@ -126,8 +126,8 @@ bool bfloat16_pays(Isa isa) {
 
 std::string PolarPlan::describe() const {
   std::string text = std::string(enum_name(iteration)) + ", " + std::string(enum_name(arithmetic));
-  if (!restarts.empty()) text += ", restart before step";
-  for (const int64_t t : restarts) text += " " + std::to_string(t);
+  for (size_t i = 0; i < restarts.size(); ++i)
+    text += (i == 0 ? ", restart before step " : " and ") + std::to_string(restarts[i]);
   return text + (kernels ? "" : ", by ATen");
 }
 

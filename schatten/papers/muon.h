@@ -61,7 +61,8 @@ inline MuonOptions muon_variant(MuonVariant variant) {
     o.weight_decay = 0.01;
   }
   if (variant == MuonVariant::gram)  // not bfloat16: on X X^T it loses a third of the update
-    o.polar = {.schedule = "gram105", .compute = ComputeDtype::float32, .iteration = PolarIteration::gram, .restarts = {2}};
+    o.polar = {
+        .schedule = "gram105", .compute = ComputeDtype::float32, .iteration = PolarIteration::gram, .restarts = {2}};
   return o;
 }
 

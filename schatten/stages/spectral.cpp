@@ -84,9 +84,8 @@ NewtonSchulzOptions newton_schulz_options(const Orthogonalize& o) {
     fail_usage({"orthogonalize", "steps from 1 to 100, or 0 for as published", std::to_string(o.steps), ""});
   for (const int64_t t : o.restarts)
     if (t < 0) fail_usage({"orthogonalize", "restarts counted from 0", std::to_string(t), ""});
-  return {schedule_of(o), o.eps,      o.eps_mode,
-          o.rounding,     o.iteration, o.restarts,
-          o.compute == ComputeDtype::bfloat16x2};
+  return {
+      schedule_of(o), o.eps, o.eps_mode, o.rounding, o.iteration, o.restarts, o.compute == ComputeDtype::bfloat16x2};
 }
 
 Stage orthogonalize(const Orthogonalize& o) {

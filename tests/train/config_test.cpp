@@ -38,6 +38,7 @@ RunConfig with_other(const std::string& name) {
                 : name == "schedule.kind"     ? Value("wsd")
                 : name == "train.dtype"       ? Value("bfloat16")
                 : name == "optimizer.compute" ? Value("float64")
+                : name == "optimizer.kernels" ? Value("avx2")
                                               : Value(before.as_string() + "x");
   set_path(all, name, std::move(other));
   RunConfig config;
