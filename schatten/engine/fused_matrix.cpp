@@ -33,9 +33,10 @@ std::string MatrixTwin::kernel() const {
   return text + ", step";
 }
 
-bool MatrixTwin::by_kernels(int64_t rows, int64_t cols, Isa isa) const {
-  if (!polar_ || polar_->options.schedule.preconditioner != Preconditioner::none) return false;
-  return plan_polar(rows, cols, compute_dtype(polar_->compute, at::kFloat, isa), polar_->options, isa).kernels;
+std::optional<PolarPlan> MatrixTwin::kernel_plan(int64_t rows, int64_t cols, Isa isa) const {
+  if (!polar_ || polar_->options.schedule.preconditioner != Preconditioner::none) return std::nullopt;
+  PolarPlan plan = plan_polar(rows, cols, compute_dtype(polar_->compute, at::kFloat, isa), polar_->options, isa);
+  return plan.kernels ? std::optional(std::move(plan)) : std::nullopt;
 }
 
 namespace {
@@ -58,31 +59,30 @@ Buffer take_buffer(Scratch& scratch, int64_t rows, int64_t cols, bool half) {
 
 }  // namespace
 
-void MatrixTwin::orthogonalized(const FusedStep& s, const Step& step, double scale) const {
+void MatrixTwin::orthogonalized(const FusedStep& s, const PolarPlan& plan, Isa isa, double scale) const {
   const int64_t rows = s.parameter->rows(), cols = s.parameter->cols(), count = rows * cols;
-  const at::ScalarType compute = compute_dtype(polar_->compute, at::kFloat, step.isa);
-  const PolarPlan plan = plan_polar(rows, cols, compute, polar_->options, step.isa);
+  const bool half = plan.arithmetic == Arithmetic::bfloat16;
   Scratch scratch;
-  const Buffer x = take_buffer(scratch, rows, cols, compute == at::kBFloat16);
-  const double squares = momentum_into(step.isa, front_, numbers<ConstNumbers>(s.grad, 0),
+  const Buffer x = take_buffer(scratch, rows, cols, half);
+  const double squares = momentum_into(isa, front_, numbers<ConstNumbers>(s.grad, 0),
                                        floats(s.state->child(0)["momentum_buffer"], 0), x.numbers, count);
-  newton_schulz_into(plan, polar_->options, step.isa, x.plain, std::sqrt(squares), rows, cols, 1, x.plain);
+  newton_schulz_into(plan, polar_->options, isa, x.plain, std::sqrt(squares), rows, cols, x.plain);
   WeightRule rule = weight_rule(s);
   rule.scale = scale;
-  apply_update(step.isa, rule, x.read, numbers<Numbers>(s.param, 0), count);
+  apply_update(isa, rule, x.read, numbers<Numbers>(s.param, 0), count);
   if (!s.update.defined()) return;
-  const Tensor update =
-      at::from_blob(x.numbers.data, {rows, cols}, compute == at::kBFloat16 ? at::kBFloat16 : at::kFloat);
+  const Tensor update = at::from_blob(x.numbers.data, {rows, cols}, half ? at::kBFloat16 : at::kFloat);
   s.update.copy_(update).mul_(scale);
 }
 
 std::optional<double> MatrixTwin::run(const FusedStep& s, Step step) const {
   const int64_t rows = s.parameter->rows(), cols = s.parameter->cols(), count = rows * cols;
   const double scale = shape_factor(shape_, *s.parameter);
-  if (by_kernels(rows, cols, step.isa)) {
-    orthogonalized(s, step, scale);
+  if (const auto plan = kernel_plan(rows, cols, step.isa)) {
+    orthogonalized(s, *plan, step.isa, scale);
     return s.lr;
   }
+  step.grad = step.grad.to(at::kFloat);
   Tensor u = at::empty({rows, cols}, at::kFloat);
   momentum_into(step.isa, front_, numbers<ConstNumbers>(s.grad, 0), floats(s.state->child(0)["momentum_buffer"], 0),
                 u.mutable_data_ptr<float>(), count);

@@ -31,8 +31,9 @@ class MatrixTwin {
     NewtonSchulzOptions options;
     ComputeDtype compute;
   };
-  bool by_kernels(int64_t rows, int64_t cols, Isa isa) const;
-  void orthogonalized(const FusedStep& fused, const Step& step, double scale) const;
+  /// Where the kernels of linalg/polar.h serve.
+  std::optional<PolarPlan> kernel_plan(int64_t rows, int64_t cols, Isa isa) const;
+  void orthogonalized(const FusedStep& fused, const PolarPlan& plan, Isa isa, double scale) const;
 
   MomentumRule front_;
   std::optional<Polar> polar_;  // alone between front and scale

@@ -169,8 +169,8 @@ Task matrix_task(const MatrixTwin& twin, const Turn& turn, Slot& slot) {
           [&twin, turn, &slot, &info] {
             FusedStep step = fused_step(turn, slot);
             step.update = room_for(turn, info);
-            const auto eta = twin.run(
-                step, stage_step(turn, slot, as_matrix(step.grad, info).to(at::kFloat), as_matrix(step.param, info)));
+            const auto eta =
+                twin.run(step, stage_step(turn, slot, as_matrix(step.grad, info), as_matrix(step.param, info)));
             if (turn.watch && eta) turn.watch({info, step.update, *eta});
           },
           true};
@@ -271,18 +271,13 @@ Traits Optimizer::traits() const {
 
 void Optimizer::probe() {
   const at::NoGradGuard no_grad;
+  const std::function<void(const UpdateView&)> nobody;
   for (Slot& s : impl_->slots) {
     const Recipe& recipe = impl_->recipe(s);
     if (recipe.direction.traits().probe == ProbeKind::none || !s.parameter.tensor.grad().defined()) continue;
     check_gradient(s.parameter);
-    const ParameterInfo& info = s.parameter.info;
-    const Tensor h = as_matrix(s.parameter.tensor.grad(), info).to(impl_->dtype(s));
-    recipe.direction.probe(h, s.state,
-                           {.step = s.steps,
-                            .parameter = info,
-                            .grad = h,
-                            .rng = Rng(impl_->options.seed).at(info.index),
-                            .shared = Rng(impl_->options.seed)});
+    const Tensor h = as_matrix(s.parameter.tensor.grad(), s.parameter.info).to(impl_->dtype(s));
+    recipe.direction.probe(h, s.state, stage_step({recipe, impl_->options, 0, nobody}, s, h, {}));
   }
 }
 

@@ -55,17 +55,18 @@ uint16_t narrow(float x) {
 
 /// A whole or cut block of memory, with columns next to each other (or, transposed, rows).
 template <class Entry>
-void load_block(const BlockKernels& k, const Entry* from, int64_t rows, int64_t cols, int64_t stride, float scale,
-                float* c) {
-  if (rows == kBlock && cols == kBlock) {
-    if constexpr (sizeof(Entry) == 2) return k.load_bf16(from, stride, scale, c);
-    else return k.load_f32(from, stride, scale, c);
+void load_block(const BlockKernels& k, const Entry* from, int64_t rows, int64_t cols, int64_t row_stride,
+                int64_t col_stride, float scale, float* c) {
+  if (rows == kBlock && cols == kBlock && col_stride == 1) {
+    if constexpr (sizeof(Entry) == 2) return k.load_bf16(from, row_stride, scale, c);
+    else return k.load_f32(from, row_stride, scale, c);
   }
   std::memset(c, 0, kEntries * sizeof(float));
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t s = 0; s < cols; ++s) {
-      if constexpr (sizeof(Entry) == 2) c[r * kBlock + s] = scale * widen(from[r * stride + s]);
-      else c[r * kBlock + s] = scale * from[r * stride + s];
+      const Entry entry = from[r * row_stride + s * col_stride];
+      if constexpr (sizeof(Entry) == 2) c[r * kBlock + s] = scale * widen(entry);
+      else c[r * kBlock + s] = scale * entry;
     }
 }
 
@@ -89,18 +90,10 @@ void read_plain(const BlockKernels& k, const Plain& from, const Tiled& shape, in
   const int64_t rows = std::min(kBlock, shape.rows - i * kBlock), cols = std::min(kBlock, shape.cols - j * kBlock);
   const int64_t at = i * kBlock * from.row_stride + j * kBlock * from.col_stride;
   const auto load = [&](const auto* data) {
-    if (from.col_stride == 1) return load_block(k, data + at, rows, cols, from.row_stride, scale, c);
-    if (from.row_stride == 1) {
-      load_block(k, data + at, cols, rows, from.col_stride, scale, t);
-      return k.transpose(t, c);
-    }
-    std::memset(c, 0, kEntries * sizeof(float));
-    for (int64_t r = 0; r < rows; ++r)
-      for (int64_t s = 0; s < cols; ++s) {
-        const auto entry = data[at + r * from.row_stride + s * from.col_stride];
-        if constexpr (sizeof(entry) == 2) c[r * kBlock + s] = scale * widen(entry);
-        else c[r * kBlock + s] = scale * entry;
-      }
+    if (from.row_stride != 1 || from.col_stride == 1)
+      return load_block(k, data + at, rows, cols, from.row_stride, from.col_stride, scale, c);
+    load_block(k, data + at, cols, rows, from.col_stride, 1, scale, t);
+    k.transpose(t, c);
   };
   if (from.f32) load(from.f32);
   else load(from.bf16);

@@ -2,6 +2,7 @@
 #include <schatten/core/error.h>
 #include <schatten/core/fields.h>
 #include <schatten/linalg/multiply.h>
+#include <schatten/linalg/plain.h>
 
 #include <algorithm>
 #include <optional>
@@ -31,10 +32,6 @@ bool fits(const Tensor& x) {
 bool large(int64_t m, int64_t k, int64_t n) {
   constexpr int64_t kSmallest = 64;
   return std::min({m, k, n}) >= kSmallest;
-}
-
-Plain plain(const Tensor& x) {
-  return {.f32 = x.data_ptr<float>(), .row_stride = x.stride(0), .col_stride = x.stride(1)};
 }
 
 Tiled imported(Scratch& scratch, const BlockKernels& kernels, const Tensor& x) {

@@ -1,4 +1,5 @@
 #include <ATen/ATen.h>
+#include <schatten/linalg/plain.h>
 #include <schatten/linalg/polar.h>
 
 #include <algorithm>
@@ -102,13 +103,6 @@ Tensor by_aten(const Tensor& y, const PolarPlan& plan, const NewtonSchulzOptions
                   plan.iteration == PolarIteration::triangle ? QuinticRounding::fused : o.rounding);
 }
 
-Plain plain(const Tensor& t) {
-  Plain p{.row_stride = t.stride(0), .col_stride = t.stride(1)};
-  if (t.scalar_type() == at::kFloat) p.f32 = t.data_ptr<float>();
-  else p.bf16 = reinterpret_cast<uint16_t*>(t.data_ptr<at::BFloat16>());
-  return p;
-}
-
 /// One matrix on a CPU.
 Tensor by_kernels(const Tensor& y, const PolarPlan& plan, NewtonSchulzOptions o, Isa isa) {
   Tensor x = y;
@@ -127,7 +121,7 @@ Tensor by_kernels(const Tensor& y, const PolarPlan& plan, NewtonSchulzOptions o,
     }
   }
   const Tensor result = at::empty(y.sizes(), y.options());
-  newton_schulz_into(plan, o, isa, plain(x), norm, x.size(0), x.size(1), 1, plain(result));
+  newton_schulz_into(plan, o, isa, plain(x), norm, x.size(0), x.size(1), plain(result));
   return result;
 }
 

@@ -84,9 +84,9 @@ bool bfloat16_pays(Isa isa);
 Tensor newton_schulz(const Tensor& x, const NewtonSchulzOptions& options, Isa isa = this_isa(),
                      at::ScalarType compute = at::ScalarType::Undefined);
 
-/// The same on plain memory, for those who have the norm already: `to` <- scale * NS(from / norm), [rows, cols] both.
+/// The same on plain memory, for those who have the norm already: `to` <- NS(from / norm), [rows, cols] both.
 /// The schedule must have no preconditioner and the plan must have kernels. `to` may be `from`.
 void newton_schulz_into(const PolarPlan& plan, const NewtonSchulzOptions& options, Isa isa, const Plain& from,
-                        double norm, int64_t rows, int64_t cols, double scale, const Plain& to);
+                        double norm, int64_t rows, int64_t cols, const Plain& to);
 
 }  // namespace schatten

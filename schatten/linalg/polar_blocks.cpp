@@ -16,7 +16,6 @@ struct Iteration {
   const std::vector<Row>& steps;
   const std::vector<int64_t>& restarts;
   int64_t n, m;
-  double scale;
   const Plain& to;
   int threads = at::in_parallel_region() ? 1 : at::get_num_threads();
   Scratch scratch{};
@@ -50,11 +49,9 @@ struct Iteration {
       const bool last = t + 1 == steps.size();
       gram_of(x, a);
       commuting(a, a, steps[t][2], steps[t][1], a, b);
-      const double by = last ? scale : 1;
       run({.a = b,
            .b = x,
-           .alpha = static_cast<float>(by),
-           .beta = static_cast<float>(by * steps[t][0]),
+           .beta = static_cast<float>(steps[t][0]),
            .s = &x,
            .tiled = last ? nullptr : &next,
            .plain = last ? &to : nullptr});
@@ -92,14 +89,14 @@ struct Iteration {
       commuting(z, rz, 1, a, rz, spare);
       std::swap(r, spare);
     }
-    run({.a = q, .b = x, .alpha = static_cast<float>(scale), .plain = &to});
+    run({.a = q, .b = x, .plain = &to});
   }
 };
 
 }  // namespace
 
 void newton_schulz_into(const PolarPlan& plan, const NewtonSchulzOptions& o, Isa isa, const Plain& from, double norm,
-                        int64_t rows, int64_t cols, double scale, const Plain& to) {
+                        int64_t rows, int64_t cols, const Plain& to) {
   const bool tall = rows > cols;
   const auto turned = [&](Plain p) {
     if (tall) std::swap(p.row_stride, p.col_stride);
@@ -113,7 +110,6 @@ void newton_schulz_into(const PolarPlan& plan, const NewtonSchulzOptions& o, Isa
                       plan.restarts,
                       std::min(rows, cols),
                       std::max(rows, cols),
-                      scale,
                       out};
   const Tiled x = iteration.wide();
   import_matrix(iteration.kernels, in, static_cast<float>(divisor == 0 ? 1 : 1 / divisor), x);

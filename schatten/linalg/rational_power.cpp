@@ -3,6 +3,7 @@
 #include <schatten/core/rng.h>
 #include <schatten/kernels/shifted_inverses.h>
 #include <schatten/linalg/multiply.h>
+#include <schatten/linalg/plain.h>
 #include <schatten/linalg/spectral_power.h>
 #include <schatten/linalg/svd_impl.h>
 
@@ -63,9 +64,6 @@ class RationalMap {
   }
 
  private:
-  static Plain plain(const Tensor& t) {
-    return {.f32 = t.data_ptr<float>(), .row_stride = t.stride(0), .col_stride = t.stride(1)};
-  }
   static Tensor square(Scratch& scratch, int64_t n) {
     return at::from_blob(scratch.take<float>(n * n), {n, n}, at::kFloat);
   }
@@ -249,13 +247,6 @@ class Deflating {
   int64_t deflate_;
   Tensor basis_;
 };
-
-/// The largest magnitude; NaN where there is one.
-double largest_entry(const Tensor& x) {
-  const auto [least, most] = at::aminmax(x);
-  const double low = least.item<double>(), high = most.item<double>();
-  return std::isnan(low) ? low : std::max(-low, high);
-}
 
 Tensor power_by_rational(const Tensor& x, const RationalPower& power, const RationalOptions& options,
                          const Tensor& basis, RationalReport* report) {

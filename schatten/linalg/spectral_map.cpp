@@ -33,6 +33,12 @@ Tensor apply_exactly(const SpectralMap& map, const Tensor& x) {
   });
 }
 
+double largest_entry(const Tensor& x) {
+  if (x.numel() == 0) return 0;
+  const auto [least, most] = at::aminmax(x);
+  return std::max(std::abs(least.item<double>()), std::abs(most.item<double>()));
+}
+
 Tensor each_matrix(const Tensor& x, const std::function<Tensor(const Tensor&, int64_t)>& f) {
   TORCH_CHECK(x.dim() >= 2, "[spectral map] expects [.., m, n], got ", x.sizes(), ". Route vectors to adamw.");
   if (x.numel() == 0) return x.clone();

@@ -3,6 +3,7 @@
 #include <schatten/core/error.h>
 #include <schatten/linalg/multiply.h>
 #include <schatten/linalg/subspace.h>
+#include <schatten/linalg/svd_impl.h>
 
 #include <algorithm>
 #include <cmath>
@@ -14,13 +15,6 @@ namespace schatten {
 namespace {
 
 Tensor working(const Tensor& x) { return x.detach().to(at_least_float32(x.scalar_type())); }
-
-/// Largest magnitude; NaN where there is one. (Far faster than isfinite().all() and norms of order infinity.)
-double largest_entry(const Tensor& w) {
-  if (w.numel() == 0) return 0;
-  const auto [least, most] = at::aminmax(w);
-  return std::max(std::abs(least.item<double>()), std::abs(most.item<double>()));
-}
 
 /// f(x) in the working dtype; LAPACK throws on NaN, so a bad input gives NaN of the shape [rows, cols] instead.
 Tensor decompose(const Tensor& x, int64_t rows, int64_t cols, const std::function<Tensor(const Tensor&)>& f) {

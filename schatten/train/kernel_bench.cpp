@@ -3,6 +3,7 @@
 #include <ATen/core/grad_mode.h>
 #include <schatten/core/error.h>
 #include <schatten/kernels/elementwise.h>
+#include <schatten/linalg/plain.h>
 #include <schatten/linalg/polar.h>
 #include <schatten/linalg/spectral_power.h>
 #include <schatten/stages/spectral.h>
@@ -120,7 +121,6 @@ class ShapeBench {
   }
   void symmetric_product(Arithmetic arithmetic);
   void general_product(Arithmetic arithmetic);
-  Plain plain(const Tensor& t) const { return {.f32 = t.data_ptr<float>(), .row_stride = t.size(1)}; }
 
   MatrixShape shape_;
   const KernelBenchOptions& o_;
