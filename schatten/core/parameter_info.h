@@ -2,6 +2,7 @@
 #pragma once
 #include <schatten/core/tensor.h>
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -10,11 +11,16 @@
 namespace schatten {
 
 enum class Role { hidden_matrix, embedding, head, gain, bias, conv };
-
+constexpr auto enum_names(Role) {
+  return std::to_array<std::string_view>({"hidden_matrix", "embedding", "head", "gain", "bias", "conv"});
+}
 std::string_view to_string(Role role);
 
 /// What a matrix is within its block, where that decides how it is split (heads) or clipped (query and key).
 enum class Projection { none, query, key, value, output, fused_qkv };
+constexpr auto enum_names(Projection) {
+  return std::to_array<std::string_view>({"none", "query", "key", "value", "output", "fused_qkv"});
+}
 
 /// Stated by models; worked out from names and shapes for foreign modules.
 struct ParameterInfo {
@@ -41,5 +47,16 @@ struct Parameter {
   ParameterInfo info;
   Tensor tensor;
 };
+
+/// Role and block of a parameter whose module does not state them, worked out from its name and shape:
+///   one dimension longer than 1 at most    bias where the name ends so, else gain
+///   "embed", "wte", "wpe", "emb"           embedding
+///   "head", "output", "classifier", ...    head, unless it lies in a block
+///   more than two dimensions               conv
+///   all others                             hidden_matrix
+/// block: the first number among the inner parts of the name ("model.layers.3.mlp.up.weight": 3).
+ParameterInfo infer_parameter(std::string name, std::vector<int64_t> shape, int64_t index);
+/// Tells each how many blocks there are: the largest number and one.
+void count_blocks(std::vector<Parameter>& parameters);
 
 }  // namespace schatten

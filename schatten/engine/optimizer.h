@@ -1,29 +1,15 @@
 // schatten::Optimizer: routes parameters to recipes, owns their state, and steps them in parallel.
 #pragma once
-#include <schatten/core/parameter_info.h>
 #include <schatten/core/safetensors.h>
+#include <schatten/engine/options.h>
 #include <schatten/recipe/recipe.h>
 
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 namespace schatten {
-
-struct OptimizerOptions {
-  /// Dtype of state and of the update's arithmetic. None: float64 for float64 parameters, else float32.
-  std::optional<at::ScalarType> state_dtype{};
-  uint64_t seed = 0;  // of stages that draw
-  /// Recipes are stepped by their fused twins (engine/fused.h, fused_matrix.h) where there is one; false: stage by stage.
-  bool fused = true;
-  /// Parameters of a kind are stepped as one batch [b, m, n]. None: on every device but the CPU. Recipes whose stages
-  /// cannot (Traits::batches, draws) go parameter by parameter. Needs room for a copy of a batch's gradients and state.
-  std::optional<bool> batched{};
-  /// Instructions that the kernels use.
-  Isa isa = this_isa();
-};
 
 /// One row of the routing table.
 struct Assignment {
@@ -34,21 +20,14 @@ struct Assignment {
   int64_t state_bytes;
 };
 
-/// What a step did to one parameter, for those who watch.
-struct UpdateView {
-  const ParameterInfo& parameter;
-  const Tensor& update;  // matrix view, before lr
-  double lr;
-};
-
 /// Bytes of optimizer state that `Optimizer` would allocate, from declarations alone.
 int64_t plan_state_bytes(const std::vector<ParameterInfo>& parameters, const std::vector<Route>& routes,
                          at::ScalarType parameter_dtype, const OptimizerOptions& options = {});
 
-/// Roles for parameters of modules that do not state them, worked out from names and shapes:
-/// 1-D: bias or gain; names with "embed", "wte", "wpe": embedding; "lm_head", "head", "output" at the end: head;
-/// 4-D: conv; else hidden_matrix.
-ParameterInfo infer_parameter(std::string name, const Tensor& tensor, int64_t index);
+/// infer_parameter of a tensor's shape (core/parameter_info.h).
+inline ParameterInfo infer_parameter(std::string name, const Tensor& tensor, int64_t index) {
+  return infer_parameter(std::move(name), tensor.sizes().vec(), index);
+}
 
 /// A value class over W <- decay(W) - lr * direction(G). Parameters without a gradient are skipped.
 ///
@@ -71,8 +50,7 @@ class Optimizer {
   ~Optimizer();
 
   /// One update of every parameter that has a gradient; `lr_factor` multiplies every route's rate.
-  /// With `watch`, it is called once per watched parameter (from worker threads, one call at a time).
-  void step(double lr_factor = 1.0, const std::function<void(const UpdateView&)>& watch = {});
+  void step(double lr_factor = 1.0, const Watch& watch = {});
   void zero_grad();  // gradients become undefined
 
   /// What the recipes' controllers go by ("largest_logits": see LanguageModel::watch_logits), and the way to tell them:
@@ -105,14 +83,13 @@ class Optimizer {
   Tensor slot(const std::string& parameter, std::string_view slot) const;
 
  private:
-  void check_observations() const;
-  void run_controllers();
   template <class Module>
   static std::vector<Parameter> inferred(const Module& module) {
     std::vector<Parameter> parameters;
     for (const auto& item : module.named_parameters())
       parameters.push_back(
           {infer_parameter(item.key(), item.value(), static_cast<int64_t>(parameters.size())), item.value()});
+    count_blocks(parameters);
     return parameters;
   }
   struct Impl;

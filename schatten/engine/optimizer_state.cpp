@@ -29,9 +29,9 @@ TensorFile Optimizer::state() const {
     if (s.weight_decay)
       file.tensors.emplace_back(info.name + "/weight_decay", at::full({}, *s.weight_decay, at::kDouble));
   }
-  for (size_t r = 0; r < impl_->routes.size(); ++r)
+  for (size_t r = 0; r < impl_->routes().size(); ++r)
     file.metadata["route." + std::to_string(r)] =
-        impl_->routes[r].match + " " + to_json(to_value(impl_->routes[r].recipe));
+        impl_->routes()[r].match + " " + to_json(to_value(impl_->routes()[r].recipe));
   return file;
 }
 

@@ -112,7 +112,7 @@ void update_batch(const Turn& turn, const Batch& batch, at::ScalarType dtype) {
   for (const Slot* slot : batch) {
     const auto& [info, tensor] = slot->parameter;
     params.push_back(as_matrix(tensor.detach(), info));
-    grads.push_back(decay_of(turn.recipe, *slot).gradient(as_matrix(tensor.grad(), info).to(dtype), params.back()));
+    grads.push_back(decay_of(turn.recipe, *slot).gradient(as_matrix(slot->grad, info).to(dtype), params.back()));
   }
   const Tensor grad = at::stack(grads);
   double rate = 1;

@@ -1,6 +1,6 @@
 // How parameters are stepped by their recipe's stages: one, or several of a kind as one batch; not public.
 #pragma once
-#include <schatten/engine/optimizer_impl.h>
+#include <schatten/engine/stepper.h>
 
 #include <vector>
 
@@ -11,7 +11,7 @@ struct Turn {
   const Recipe& recipe;
   const OptimizerOptions& options;
   double lr = 0;
-  const std::function<void(const UpdateView&)>& watch;
+  const Watch& watch;
 };
 
 /// [rows, cols], whatever the parameter's own shape.

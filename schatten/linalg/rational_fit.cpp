@@ -6,6 +6,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <mutex>
+#include <tuple>
 #include <vector>
 
 namespace schatten {
@@ -141,12 +144,7 @@ Vector least_squares(const Problem& problem, Vector x, const Vector& weight, int
   return x;
 }
 
-}  // namespace
-
-RationalPower fit_rational_power(double power, double interval, int poles) {
-  if (!(power >= 0 && power < 1) || !(interval > 0 && interval < 1) || poles < 1)
-    fail_usage({"rational power", "power in [0, 1), interval in (0, 1), poles >= 1",
-                std::to_string(power) + ", " + std::to_string(interval) + ", " + std::to_string(poles), ""});
+RationalPower fitted(double power, double interval, int poles) {
   const Problem problem(power, interval);
   Vector x, weight(kPoints, 1), ones(kPoints, 1);
   for (int i = 0; i < poles; ++i) {  // evenly from the smallest eigenvalue to a little above the largest
@@ -171,6 +169,20 @@ RationalPower fit_rational_power(double power, double interval, int poles) {
     for (double& w : weight) w *= kPoints / sum;
   }
   return best;
+}
+
+}  // namespace
+
+RationalPower fit_rational_power(double power, double interval, int poles) {
+  if (!(power >= 0 && power < 1) || !(interval > 0 && interval < 1) || poles < 1)
+    fail_usage({"rational power", "power in [0, 1), interval in (0, 1), poles >= 1",
+                std::to_string(power) + ", " + std::to_string(interval) + ", " + std::to_string(poles), ""});
+  // A fit takes a tenth of a second, and a recipe is made anew whenever a schedule moves another of its numbers.
+  static std::mutex mutex;
+  static std::map<std::tuple<double, double, int>, RationalPower> known;
+  const std::scoped_lock lock(mutex);
+  const auto at = known.find({power, interval, poles});
+  return at != known.end() ? at->second : known[{power, interval, poles}] = fitted(power, interval, poles);
 }
 
 }  // namespace schatten
