@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections import Counter, defaultdict
@@ -29,6 +30,7 @@ class _Prepared(NamedTuple):
     key: list[Any]
     text: str
     slots: list[tuple[str, ...]]  # of each parameter that takes part
+    complex: bool
 
 
 class _Kept:
@@ -96,7 +98,7 @@ class Optimizer(torch.optim.Optimizer):
             for key in self.defaults.keys() - mine:
                 self.param_groups[-1].pop(key)
         self._forget()
-        self._declared(self.param_groups[-1], range(len(self.param_groups[-1]["params"])))
+        self._declared(self.param_groups[-1], self.param_groups[-1]["params"])
 
     def _parts(self, group: dict[str, Any]) -> list[dict[str, Any]]:
         self._roles |= (roles := group.pop("roles", {}))
@@ -175,13 +177,13 @@ class Optimizer(torch.optim.Optimizer):
         observed = ",".join(f'{{"what":"{what}","block":{block}}}' for what, block, _ in self._observed)
         return f'{{"options":{self._options},"observed":[{observed}],"groups":[{",".join(texts)}]}}'
 
-    def _declared(self, group: dict[str, Any], taking_part: Iterable[int]) -> tuple[str, str, list[list[dict[str, Any]]]]:
+    def _declared(self, group: dict[str, Any], taking_part: Iterable[Tensor]) -> tuple[str, str, list[list[dict[str, Any]]]]:
         """The group's part of the operator's string, how much of a matrix it needs, and what state each parameter wants."""
         recipe = recipe_named(group["algorithm"])
-        numbers = recipe.numbers(group)
-        parameters = [{**self._info(group["params"][i]), **group.get("layout", {})} for i in taking_part]
-        text = json.dumps({"recipe": recipe.table(group), "hyper": [place for place, _ in numbers], "parameters": parameters})
-        hyper = [float(group["lr"]), *(value for _, value in numbers)]
+        places, values = recipe.numbers(group)
+        parameters = [{**self._info(p), **group.get("layout", {})} for p in taking_part]
+        text = json.dumps({"recipe": recipe.table(group), "hyper": places, "parameters": parameters})
+        hyper = [float(group["lr"]), *values]
         (answer,) = json.loads(torch.ops.schatten.declare(self._request([text]), hyper))
         extra_slots = [{"key": "step", "shape": [], "like_parameter": False, "dtype": "step"}]
         if answer["controlled"]:
@@ -218,29 +220,34 @@ class Optimizer(torch.optim.Optimizer):
     ) -> str:
         """Collects what one group hands to the operator, and makes state where there is none yet. dynamo runs it eagerly."""
         recipe = recipe_named(group["algorithm"])
-        taking_part = [i for i, p in enumerate(group["params"]) if p.grad is not None and p.numel() > 0]
+        taking_part = [p for p in group["params"] if p.grad is not None and p.numel() > 0]
         if not taking_part:
             return ""
-        key = [recipe.static(group), [id(group["params"][i]) for i in taking_part]]
+        places, values = recipe.numbers(group)
+        key = [recipe.static(group), places, [id(p) for p in taking_part]]
         prepared = self._prepared.get(id(group))
         if prepared is None or prepared.key != key:
             prepared = self._prepare(group, key, taking_part)
-        for i, keys in zip(taking_part, prepared.slots, strict=True):
-            parameter = group["params"][i]
+        for parameter, keys in zip(taking_part, prepared.slots, strict=True):
             own = self.state[parameter]
-            params.append(_real(parameter))
-            grads.append(_real(parameter.grad))
-            state.extend(_real(own[k]) for k in keys)
-        numbers.extend(value for _, value in recipe.numbers(group))
+            params.append(parameter)
+            grads.append(parameter.grad)
+            for name in keys:
+                state.append(own[name])
+        if prepared.complex:
+            params[:], grads[:], state[:] = map(_real, params), map(_real, grads), map(_real, state)
+        numbers.extend(values)
         return prepared.text
 
-    def _prepare(self, group: dict[str, Any], key: list[Any], taking_part: list[int]) -> _Prepared:
+    def _prepare(self, group: dict[str, Any], key: list[Any], taking_part: list[Tensor]) -> _Prepared:
         text, locality, declared = self._declared(group, taking_part)
-        for i, slots in zip(taking_part, declared, strict=True):
-            parameter = group["params"][i]
-            check_gradient(type(self).__name__, self._info(parameter)["name"], parameter.grad, locality == "elementwise")
+        for parameter, slots in zip(taking_part, declared, strict=True):
+            grad = parameter.grad
+            assert grad is not None
+            check_gradient(type(self).__name__, self._info(parameter)["name"], grad, locality == "elementwise")
             self._fill_state(parameter, slots)
-        prepared = _Prepared(key, text, [tuple(slot["key"] for slot in slots) for slots in declared])
+        slots_of = [tuple(slot["key"] for slot in slots) for slots in declared]
+        prepared = _Prepared(copy.deepcopy(key), text, slots_of, any(p.is_complex() for p in taking_part))
         self._prepared[id(group)] = prepared
         return prepared
 
@@ -266,7 +273,7 @@ class Optimizer(torch.optim.Optimizer):
             if not text:
                 continue
             if group["maximize"]:
-                own_grads = [-g for g in own_grads]
+                own_grads = list(torch._foreach_neg(own_grads))
             params.extend(own_params)
             grads.extend(own_grads)
             state.extend(own_state)
@@ -304,8 +311,7 @@ class Optimizer(torch.optim.Optimizer):
         """Which parameter goes to which recipe, at what rate, and what its state takes: one line each."""
         rows = [("parameter", "shape", "role", "algorithm", "lr", "state")]
         for group in self.param_groups:
-            everyone = range(len(group["params"]))
-            _, _, declared = self._declared(group, everyone)
+            _, _, declared = self._declared(group, group["params"])
             for parameter, slots in zip(group["params"], declared, strict=True):
                 info, size = self._info(parameter), sum(self._bytes(parameter, slot) for slot in slots)
                 shape = "x".join(map(str, parameter.shape)) or "scalar"
@@ -323,18 +329,18 @@ class Optimizer(torch.optim.Optimizer):
         """What the state of all parameters takes, from declarations alone: nothing is allocated."""
         total = 0
         for group in self.param_groups:
-            _, _, declared = self._declared(group, range(len(group["params"])))
+            _, _, declared = self._declared(group, group["params"])
             total += sum(self._bytes(p, slot) for p, slots in zip(group["params"], declared, strict=True) for slot in slots)
         return total
 
     def materialize_state(self) -> None:
         """Makes the state of every parameter now, as the first step would."""
         for group in self.param_groups:
-            everyone = [i for i, p in enumerate(group["params"]) if p.numel() > 0]
+            everyone = [p for p in group["params"] if p.numel() > 0]
             if everyone:
                 _, _, declared = self._declared(group, everyone)
-                for i, slots in zip(everyone, declared, strict=True):
-                    self._fill_state(group["params"][i], slots)
+                for parameter, slots in zip(everyone, declared, strict=True):
+                    self._fill_state(parameter, slots)
 
 
 def _as_tensor(numbers: list[Any]) -> Tensor:

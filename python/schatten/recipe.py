@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,15 +39,28 @@ class Recipe:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     refused: Mapping[str, Any] = field(default_factory=dict)
     matrices: bool = False  # vectors, embeddings and heads go to an auxiliary recipe
+    scheduled: list[tuple[str, tuple[str, ...], bool]] = field(init=False, repr=False)  # name, places, whether the value is a tuple
+    unscheduled: list[str] = field(init=False, repr=False)
 
-    def numbers(self, group: Mapping[str, Any]) -> list[tuple[str, float]]:
-        """The scheduled numbers that are not zero, with their places in the library. A zero may mean: no such stage."""
-        return [(place, float(value)) for name in SCHEDULED for place, value in self._placed(name, group) if value != 0]
+    def __post_init__(self) -> None:
+        scheduled = [(name, _as_tuple(self.paths[name]), isinstance(self.paths[name], tuple)) for name in SCHEDULED if name in self.paths]
+        object.__setattr__(self, "scheduled", scheduled)
+        object.__setattr__(self, "unscheduled", [name for name in self.paths if name not in SCHEDULED])
+
+    def numbers(self, group: Mapping[str, Any]) -> tuple[list[str], list[float]]:
+        """Places and values of the scheduled numbers that are not zero. A zero may mean: no such stage."""
+        places: list[str] = []
+        values: list[float] = []
+        for name, path, several in self.scheduled:
+            for place, value in zip(path, group[name] if several else (group[name],), strict=True):
+                if value:
+                    places.append(place)
+                    values.append(float(value))
+        return places, values
 
     def static(self, group: Mapping[str, Any]) -> list[Any]:
         """Everything else that the operator's string depends on."""
-        values = [group[name] for name in self.paths if name not in SCHEDULED]
-        return [*values, group.get("options"), [place for place, _ in self.numbers(group)]]
+        return [*[group[name] for name in self.unscheduled], group.get("options"), group.get("layout")]
 
     def table(self, group: Mapping[str, Any]) -> Table:
         """The library's form of a group's options, without the scheduled numbers."""
@@ -66,19 +79,17 @@ class Recipe:
                 pass
             elif name != "ns_steps" or "ns_coefficients" not in self.paths:
                 put(table, str(path), group[name])
-        for name in SCHEDULED:
-            for place, value in self._placed(name, group):
-                if value == 0:
+        for name, path, several in self.scheduled:
+            for place, value in zip(path, group[name] if several else (group[name],), strict=True):
+                if not value:
                     put(table, place, 0.0)
         for name, value in options.items():
             put(table, name, value)
         return table
 
-    def _placed(self, name: str, group: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
-        path = self.paths.get(name)
-        if path is None:
-            return ()
-        return zip(path, group[name], strict=True) if isinstance(path, tuple) else ((path, group[name]),)
+
+def _as_tuple(path: str | tuple[str, ...]) -> tuple[str, ...]:
+    return path if isinstance(path, tuple) else (path,)
 
 
 def put(table: Table, path: str, value: Any) -> None:
