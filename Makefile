@@ -2,11 +2,13 @@
 PYTHON ?= python3
 SETUP = $(PYTHON) tools/setup.py
 
-.PHONY: demo test unit build sanitize bench format lint readme recipes parity clean
+.PHONY: demo test unit build wheel sanitize bench format lint readme recipes parity clean
 demo:      ; @$(SETUP) demo
 test:      ; @$(SETUP) test
 unit:      ; @$(SETUP) unit
 build:     ; @$(SETUP) build
+# dist/schatten-*.whl for every CPython from 3.10, and a trial of it in an empty environment.
+wheel:     ; @$(SETUP) wheel
 sanitize:  ; @$(SETUP) sanitize
 bench:     ; @$(SETUP) bench
 format:    ; @$(SETUP) format
@@ -16,4 +18,4 @@ readme:    ; @$(PYTHON) tools/refresh_readme.py
 # docs/recipes: a page per recipe, with the results of `schatten campaign examples/family.toml`; docs/parity.md: every recorded case.
 recipes:   ; @$(PYTHON) tools/refresh_recipes.py
 parity:    ; @$(PYTHON) tools/refresh_recipes.py --parity
-clean:     ; rm -rf build build-sanitize
+clean:     ; rm -rf build build-sanitize dist

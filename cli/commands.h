@@ -13,10 +13,10 @@ namespace schatten::cli {
 
 enum Exit { fine = 0, failed = 1, usage = 2, interrupted = 130 };
 
-/// What commands share: the words of the command line, and Ctrl-C.
+/// What commands share: who they are, and Ctrl-C.
 struct Context {
-  std::vector<std::string> command;  // as typed
-  std::string program;               // path of this executable
+  std::vector<std::string> program;  // the words that start this command line again
+  std::vector<std::string> command;  // these and the arguments
   const std::atomic<bool>& stop;
   int exit = fine;
 };

@@ -18,7 +18,7 @@ std::string joined(const Value& list) {
   return text.empty() ? "none" : text;
 }
 
-/// How long libgomp's threads spin at a barrier before they sleep (main.cpp sets it).
+/// How long libgomp's threads spin at a barrier before they sleep (the program sets it before it starts).
 std::string barrier_wait() {
   const char* spins = std::getenv("GOMP_SPINCOUNT");
   return spins ? std::string(", asleep after ") + spins + " turns at a barrier" : "";
@@ -38,7 +38,7 @@ void print(const Value& e) {
             << (runtimes > 1 ? "   WARNING: two runtimes in one process fight over the cores" : "") << "\n"
             << "memory        " << format_bytes(e.at("memory_bytes").as_integer()) << "\n"
             << "chosen        Newton-Schulz in "
-            << dtype_name(compute_dtype(ComputeDtype::automatic, c10::ScalarType::Float))
+            << dtype_name(compute_dtype(ComputeDtype::automatic, c10::ScalarType::Float, this_isa()))
             << "; spectral power by four Cholesky inverses in float32 (optimizer.compute says otherwise)\n";
 }
 

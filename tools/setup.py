@@ -18,6 +18,8 @@ import sys
 import time
 from typing import Any
 
+from wheel_platform import platform_tag
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 BUILD = ROOT / "build"
@@ -320,6 +322,36 @@ def bench() -> None:
     must("bench", [str(python), "bench/run.py"], "See above.", cwd=ROOT)
 
 
+def wheel() -> None:
+    """dist/schatten-VERSION-py3-none-manylinux_2_N_ARCH.whl, built against .venv's torch and tried out in an empty environment."""
+    check_compiler()
+    python = python_environment(tests=True)
+    debian_packages()
+    pip(python, ["-r", str(ROOT / "tools" / "requirements-wheel.txt")], "scikit-build-core")
+    dist, fresh = ROOT / "dist", BUILD / "dist"
+    shutil.rmtree(fresh, ignore_errors=True)
+    say("building the wheel")
+    path = f"{VENV / 'bin'}{os.pathsep}{os.environ['PATH']}"  # .venv's cmake and ninja
+    command = [str(python), "-m", "pip", "wheel", "-q", "--no-build-isolation", "--no-deps", "-w", str(fresh), str(ROOT)]
+    must("wheel", command, "The first error above is the one to read.", env={**os.environ, "PATH": path})
+    built = next(fresh.glob("*.whl"))
+    try:
+        tag, reason = platform_tag(built)
+    except ValueError as error:
+        raise Trouble("wheel", "libraries that other machines have", str(error), "See tools/wheel_platform.py.") from None
+    must("wheel", [str(python), "-m", "wheel", "tags", "--remove", "--platform-tag", tag, str(built)], "See above.",
+         stdout=subprocess.DEVNULL)  # fmt: skip
+    built = next(fresh.glob("*.whl"))
+    dist.mkdir(exist_ok=True)
+    for old in dist.glob("schatten-*.whl"):
+        old.unlink()
+    kept = built.rename(dist / built.name)
+    say(f"{tag}: the newest symbols that it asks for are {reason}")
+    environment = {**os.environ, "SCHATTEN_WHEEL": str(kept), "SCHATTEN_SOURCE_DIR": str(ROOT)}
+    must("wheel", [str(python), "-m", "pytest", "-q", str(ROOT / "tests" / "wheel")], "See above.", env=environment)
+    say(f"{kept} ({kept.stat().st_size / 1e6:.1f} MB)")
+
+
 def format_sources() -> None:
     must("format", [str(python_environment(tests=True)), str(ROOT / "tools" / "check_style"), "--format"], "See above.")
 
@@ -346,7 +378,7 @@ def lint() -> None:
 
 def main() -> int:
     commands = {"test": test, "unit": unit, "demo": demo, "build": build, "sanitize": sanitize, "bench": bench,
-                "format": format_sources, "lint": lint}
+                "wheel": wheel, "format": format_sources, "lint": lint}
     if len(sys.argv) != 2 or sys.argv[1] not in commands:
         print(f"usage: setup.py {{{','.join(commands)}}}", file=sys.stderr)
         return 2

@@ -62,9 +62,9 @@ class Runner {
 };
 
 std::vector<std::string> Runner::command(const PlannedRun& run) const {
-  std::vector<std::string> words{
-      options_.program.string(), "train",  beside(run, ".toml").string(), "--run-dir", run.run_dir.string(),
-      "--resume-or-start",       "--quiet"};
+  std::vector<std::string> words = options_.program;
+  words.insert(words.end(), {"train", beside(run, ".toml").string(), "--run-dir", run.run_dir.string(),
+                             "--resume-or-start", "--quiet"});
   if (options_.jobs > 1) {
     const unsigned threads = std::max(1u, std::thread::hardware_concurrency() / static_cast<unsigned>(options_.jobs));
     words.insert(words.end(), {"--concurrent", "--set", "train.threads=" + std::to_string(threads)});

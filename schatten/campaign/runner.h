@@ -3,13 +3,15 @@
 #include <schatten/campaign/campaign_config.h>
 
 #include <atomic>
+#include <string>
+#include <vector>
 
 namespace schatten {
 
 struct CampaignOptions {
   int jobs = 1;
   bool json = false;
-  std::filesystem::path program;  // the schatten executable: every run is its own process
+  std::vector<std::string> program;  // the words that start schatten: every run is a process of its own
 };
 
 struct CampaignResult {

@@ -54,7 +54,7 @@ class Corpus {
 
 /// Opens `python-source`, `text:PATH` or `tokens:GLOB`. `vocab_limit` > 0: tokens beyond it are an
 /// error. The torch package that python-source reads is in `torch_folder`; when that is empty, in
-/// the environment's SCHATTEN_TORCH_FOLDER, else where it was at build time.
+/// the environment's SCHATTEN_TORCH_FOLDER, else the one whose libraries this process runs with.
 std::shared_ptr<const Corpus> open_corpus(const std::string& source, int64_t vocab_limit = 0,
                                           const std::filesystem::path& torch_folder = {});
 

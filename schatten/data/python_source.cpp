@@ -8,6 +8,8 @@
 //   - files that are not UTF-8 (counted in the notes).
 // A file belongs to one split by FNV-1a 64 of its path below torch/, modulo 20: 0 is validation, 1
 // is test, the rest train. A newline is put between files where one ends without it.
+#include <c10/core/Allocator.h>
+#include <dlfcn.h>
 #include <schatten/core/error.h>
 #include <schatten/core/files.h>
 #include <schatten/data/list_files_impl.h>
@@ -38,11 +40,18 @@ bool left_out(const std::string& path, const std::string& text) {
          static_cast<size_t>(std::count_if(text.begin(), text.end(), is_digit)) > text.size() / 5;
 }
 
-/// The environment goes before the build: an installed program outlives what it was built against.
+/// The package whose libraries this process runs with: torch/lib/libc10.so lies in it.
+fs::path running_torch() {
+  Dl_info library{};
+  if (::dladdr(reinterpret_cast<const void*>(&c10::memoryProfilingEnabled), &library) == 0 || !library.dli_fname)
+    return {};
+  return fs::path(library.dli_fname).parent_path().parent_path();
+}
+
 fs::path torch_package(const fs::path& given) {
   if (!given.empty()) return given;
   const char* set = std::getenv("SCHATTEN_TORCH_FOLDER");
-  return set && *set ? set : SCHATTEN_TORCH_FOLDER;
+  return set && *set ? set : running_torch();
 }
 
 [[noreturn]] void fail_folder(const std::string& expected, const fs::path& folder) {
