@@ -55,7 +55,8 @@ std::string Optimizer::routing_table() const {
     row.entries += s.parameter.info.numel();
     ++row.roles[s.parameter.info.role];
     // Stages say what they make of a CPU; elsewhere that would be wrong.
-    if (s.parameter.tensor.is_cpu()) row.decided = impl_->stepper.recipe(s).direction.decided(impl_->stepper.dtype(s));
+    if (s.parameter.tensor.is_cpu())
+      row.decided = impl_->stepper.recipe(s).direction.decided(impl_->stepper.dtype(s), impl_->stepper.options().isa);
   }
   std::string text;
   for (size_t r = 0; r < rows.size(); ++r) {

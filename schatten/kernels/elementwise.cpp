@@ -1,8 +1,8 @@
+#include <schatten/kernels/bfloat16_impl.h>
 #include <schatten/kernels/elementwise.h>
 #include <schatten/kernels/elementwise_impl.h>
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 
 namespace schatten {
@@ -21,11 +21,6 @@ const ElementwiseKernels& kernels(Isa isa) {
   return found ? *found : elementwise_portable();
 }
 
-float rounded_to_bfloat16(float x) {
-  const auto bits = std::bit_cast<uint32_t>(x);
-  return std::isnan(x) ? x : std::bit_cast<float>((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000);
-}
-
 /// As at::lerp takes a double: rounded, and from the end where half or more of it is wanted.
 MixConstants mix(double weight) {
   const auto w = static_cast<float>(weight);
@@ -36,7 +31,7 @@ ElementwiseConstants constants_of(const WeightRule& r, bool bfloat16) {
   ElementwiseConstants c{};
   c.before = c.root_scale = c.after = 1;
   const auto number = [&](double x) {
-    return bfloat16 ? rounded_to_bfloat16(static_cast<float>(x)) : static_cast<float>(x);
+    return bfloat16 ? widened(bfloat16_bits(static_cast<float>(x))) : static_cast<float>(x);
   };
   c.minus_lr = number(-r.lr);
   c.scale = static_cast<float>(r.scale);

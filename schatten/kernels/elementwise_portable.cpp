@@ -1,7 +1,6 @@
 // Element-wise steps in plain C++.
+#include <schatten/kernels/bfloat16_impl.h>
 #include <schatten/kernels/elementwise_impl.h>
-
-#include <bit>
 
 namespace schatten {
 namespace {
@@ -46,12 +45,6 @@ inline Lanes one_where_not_negative(const Lanes& a) {
   return lanes([&](int k) { return a.x[k] >= 0 ? 1.0f : 0.0f; });
 }
 
-/// The upper half; ties to even, NaN to 0x7fc0.
-inline uint16_t bfloat16_bits(float x) {
-  const auto bits = std::bit_cast<uint32_t>(x);
-  return x != x ? 0x7fc0 : static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-inline float widened(uint16_t bits) { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
 inline Lanes round_to_bfloat16(const Lanes& a) {
   return lanes([&](int k) { return widened(bfloat16_bits(a.x[k])); });
 }

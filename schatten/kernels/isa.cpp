@@ -42,10 +42,7 @@ Isa limited() {
   if (!wish || !*wish) return best_isa();
   Isa isa{};
   read_field(Value(std::string(wish)), "environment", "SCHATTEN_ISA", isa);
-  if (isa > best_isa())
-    fail_usage({"SCHATTEN_ISA", "instructions that this CPU has (" + std::string(enum_name(best_isa())) + " and less)",
-                wish, ""});
-  return isa;
+  return checked_isa(isa, "SCHATTEN_ISA");
 }
 
 }  // namespace
@@ -58,6 +55,13 @@ Isa best_isa() {
 Isa this_isa() {
   static const Isa isa = limited();
   return isa;
+}
+
+Isa checked_isa(Isa asked, std::string_view who, std::string_view way_out, Isa best) {
+  if (asked > best)
+    fail_usage({std::string(who), "instructions that this CPU has (" + std::string(enum_name(best)) + " and less)",
+                std::string(enum_name(asked)), std::string(way_out)});
+  return asked;
 }
 
 std::vector<Isa> available_isas() {

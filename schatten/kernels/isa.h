@@ -17,6 +17,8 @@ Isa best_isa();
 /// `best_isa()`, or less where the environment variable SCHATTEN_ISA names less. UsageError for an unknown name, and for
 /// instructions that this CPU does not have.
 Isa this_isa();
+/// `asked` itself; UsageError in the name of `who` where this CPU, whose best is `best`, lacks it.
+Isa checked_isa(Isa asked, std::string_view who, std::string_view way_out = "", Isa best = best_isa());
 /// All that this CPU has, the least first.
 std::vector<Isa> available_isas();
 

@@ -1,8 +1,8 @@
+#include <schatten/kernels/bfloat16_impl.h>
 #include <schatten/kernels/products.h>
 #include <schatten/kernels/products_impl.h>
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
 
 namespace schatten {
@@ -46,13 +46,6 @@ std::byte* block_at(const BlockKernels& k, const Tiled& m, int64_t i, int64_t j)
   return m.data + (i * blocks_of(m.cols) + j) * k.block_bytes;
 }
 
-float widen(uint16_t x) { return std::bit_cast<float>(static_cast<uint32_t>(x) << 16); }
-uint16_t narrow(float x) {
-  const auto bits = std::bit_cast<uint32_t>(x);
-  if ((bits & 0x7fffffff) > 0x7f800000) return static_cast<uint16_t>(bits >> 16 | 0x40);
-  return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
 /// A whole or cut block of memory, with columns next to each other (or, transposed, rows).
 template <class Entry>
 void load_block(const BlockKernels& k, const Entry* from, int64_t rows, int64_t cols, int64_t row_stride,
@@ -65,7 +58,7 @@ void load_block(const BlockKernels& k, const Entry* from, int64_t rows, int64_t 
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t s = 0; s < cols; ++s) {
       const Entry entry = from[r * row_stride + s * col_stride];
-      if constexpr (sizeof(Entry) == 2) c[r * kBlock + s] = scale * widen(entry);
+      if constexpr (sizeof(Entry) == 2) c[r * kBlock + s] = scale * widened(entry);
       else c[r * kBlock + s] = scale * entry;
     }
 }
@@ -79,7 +72,7 @@ void store_block(const BlockKernels& k, const float* c, Entry* to, int64_t rows,
   }
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t s = 0; s < cols; ++s) {
-      if constexpr (sizeof(Entry) == 2) to[r * row_stride + s * col_stride] = narrow(c[r * kBlock + s]);
+      if constexpr (sizeof(Entry) == 2) to[r * row_stride + s * col_stride] = bfloat16_bits(c[r * kBlock + s]);
       else to[r * row_stride + s * col_stride] = c[r * kBlock + s];
     }
 }

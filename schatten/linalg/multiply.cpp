@@ -3,6 +3,7 @@
 #include <schatten/core/fields.h>
 #include <schatten/linalg/multiply.h>
 #include <schatten/linalg/plain.h>
+#include <schatten/linalg/symmetric_product_impl.h>
 
 #include <algorithm>
 #include <optional>
@@ -89,7 +90,7 @@ Tensor gram_of_rows(const Tensor& x, Products how, Isa isa) {
   check("gram_of_rows", x, x.mT());
   const Arithmetic arithmetic = fast_arithmetic(how, isa).value_or(Arithmetic::float32);
   const BlockKernels* kernels = block_kernels(isa, arithmetic);
-  if (!kernels || !fits(x) || !large(x.size(0), x.size(1), x.size(0))) return at::mm(x, x.mT());
+  if (!kernels || !fits(x) || !large(x.size(0), x.size(1), x.size(0))) return symmetric_product(x, x.mT());
   Tensor c = at::empty({x.size(0), x.size(0)}, x.options());
   Scratch scratch;
   const Tiled tiled = imported(scratch, *kernels, x);

@@ -26,14 +26,14 @@ inline constexpr const char* kProductsHelp =
     "(2e-3)";
 
 /// "products in bfloat16x2": what `wanted` comes to.
-std::string decided_products(Products wanted, at::ScalarType dtype, Isa isa = this_isa());
+std::string decided_products(Products wanted, at::ScalarType dtype, Isa isa);
 
 /// A B [m, n] of A [m, k] and B [k, n], which may be transposed views. NaN and infinities go through.
 /// Checked linalg/multiply.
-Tensor multiply(const Tensor& a, const Tensor& b, Products how, Isa isa = this_isa());
+Tensor multiply(const Tensor& a, const Tensor& b, Products how, Isa isa);
 /// A X B, without a detour through memory between the two.
-Tensor multiply(const Tensor& a, const Tensor& x, const Tensor& b, Products how, Isa isa = this_isa());
+Tensor multiply(const Tensor& a, const Tensor& x, const Tensor& b, Products how, Isa isa);
 /// X X^T [m, m] of X [m, n], symmetric up to rounding (1e-8).
-Tensor gram_of_rows(const Tensor& x, Products how, Isa isa = this_isa());
+Tensor gram_of_rows(const Tensor& x, Products how, Isa isa);
 
 }  // namespace schatten

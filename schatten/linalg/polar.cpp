@@ -1,6 +1,7 @@
 #include <ATen/ATen.h>
 #include <schatten/linalg/plain.h>
 #include <schatten/linalg/polar.h>
+#include <schatten/linalg/symmetric_product_impl.h>
 
 #include <algorithm>
 
@@ -13,6 +14,10 @@ using Row = std::array<double, 3>;
 /// beta C + alpha A B, rounded once.
 Tensor multiply_add(const Tensor& c, const Tensor& a, const Tensor& b, double beta, double alpha = 1) {
   return c.dim() == 2 ? at::addmm(c, a, b, beta, alpha) : at::baddbmm(c, a, b, beta, alpha);
+}
+/// The same of commuting symmetric matrices.
+Tensor commuting(const Tensor& c, const Tensor& a, const Tensor& b, double beta, double alpha = 1) {
+  return symmetric_product(a, b, c, beta, alpha);
 }
 
 Tensor gram_of(const Tensor& x) { return at::matmul(x, x.mT()); }
@@ -66,6 +71,21 @@ Tensor textbook(Start start, const std::vector<Row>& steps, QuinticRounding roun
   return x;
 }
 
+/// bA + cA^2.
+Tensor commuting_quadratic(const Tensor& gram, const Row& abc) {
+  return abc[2] == 0 ? gram * abc[1] : commuting(gram, gram, gram, abc[1], abc[2]);
+}
+
+Tensor triangle(Start start, const std::vector<Row>& steps) {
+  Tensor x = std::move(start.x), gram = std::move(start.gram);
+  for (const Row& abc : steps) {
+    if (!gram.defined()) gram = symmetric_product(x, x.mT());
+    x = multiply_add(x, commuting_quadratic(gram, abc), x, abc[0]);
+    gram = Tensor();
+  }
+  return x;
+}
+
 /// Z + aI. The identity stays out of Z itself: in half precision it would take the last digits of a.
 Tensor plus_identity(const Tensor& z, double a) {
   Tensor q = z.clone();
@@ -77,19 +97,19 @@ Tensor gram_iteration(Start start, const std::vector<Row>& steps, const std::vec
   const auto restarts = [&](size_t t) {
     return std::find(before.begin(), before.end(), static_cast<int64_t>(t)) != before.end();
   };
-  Tensor x = std::move(start.x), r = start.gram.defined() ? std::move(start.gram) : gram_of(x), q;
+  Tensor x = std::move(start.x), r = start.gram.defined() ? std::move(start.gram) : symmetric_product(x, x.mT()), q;
   for (size_t t = 0; t < steps.size(); ++t) {
     if (restarts(t)) {
       x = at::matmul(q, x);
-      r = gram_of(x);
+      r = symmetric_product(x, x.mT());
       q = Tensor();
     }
     const double a = steps[t][0];
-    const Tensor z = quadratic(r, steps[t], QuinticRounding::fused);
-    q = q.defined() ? multiply_add(q, q, z, a) : plus_identity(z, a);
+    const Tensor z = commuting_quadratic(r, steps[t]);
+    q = q.defined() ? commuting(q, q, z, a) : plus_identity(z, a);
     if (t + 1 == steps.size() || restarts(t + 1)) continue;
-    const Tensor rz = multiply_add(r, r, z, a);
-    r = multiply_add(rz, z, rz, a);
+    const Tensor rz = commuting(r, r, z, a);
+    r = commuting(rz, z, rz, a);
   }
   return q.defined() ? at::matmul(q, x) : x;
 }
@@ -99,8 +119,8 @@ Tensor by_aten(const Tensor& y, const PolarPlan& plan, const NewtonSchulzOptions
   Start start = o.schedule.preconditioner == Preconditioner::aol ? almost_orthogonal(y, o) : normalized(y, o);
   if (plan.iteration == PolarIteration::gram)
     return gram_iteration(std::move(start), o.schedule.coefficients, plan.restarts);
-  return textbook(std::move(start), o.schedule.coefficients,
-                  plan.iteration == PolarIteration::triangle ? QuinticRounding::fused : o.rounding);
+  if (plan.iteration == PolarIteration::triangle) return triangle(std::move(start), o.schedule.coefficients);
+  return textbook(std::move(start), o.schedule.coefficients, o.rounding);
 }
 
 /// One matrix on a CPU.
@@ -132,8 +152,7 @@ Tensor newton_schulz(const Tensor& x, const NewtonSchulzOptions& options, Isa is
   if (x.numel() == 0) return x.clone();
   const at::ScalarType own = x.scalar_type();
   if (compute == at::ScalarType::Undefined) compute = own;
-  // What is known of a CPU's kernels says nothing of other devices: without kernels the fewest operations win.
-  const PolarPlan plan = plan_polar(x.size(-2), x.size(-1), compute, options, x.is_cpu() ? isa : Isa::portable);
+  const PolarPlan plan = plan_polar(x.size(-2), x.size(-1), compute, options, isa, x.device());
   const bool plain_entries = own == at::kFloat || own == at::kBFloat16;
   if (plan.kernels && plain_entries && x.dim() == 2 && x.is_cpu()) return by_kernels(x, plan, options, isa);
   const bool tall = x.size(-2) > x.size(-1);

@@ -1,5 +1,6 @@
 // Newton-Schulz iterations towards the polar factor U V^T.
 #pragma once
+#include <c10/core/Device.h>
 #include <schatten/core/tensor.h>
 #include <schatten/kernels/products.h>
 #include <schatten/linalg/polynomial_schedule.h>
@@ -36,7 +37,8 @@ constexpr auto enum_names(QuinticRounding) {
 ///             Source  Dao-AILab/gram-newton-schulz.  Checked  parity/ortho_gram_*, linalg/polar.
 ///   auto      what `plan_polar` finds cheapest.
 /// triangle and gram go by the kernels of schatten/kernels/products.h; where those know the dtype, the instructions or
-/// the device not, by ATen: batches, float64, float16, accelerators, CPUs without AVX2.
+/// the device not, by ATen: batches, float64, float16, accelerators, CPUs without AVX2. There, too, one triangle of a
+/// symmetric product is enough in float32 and float64 (symmetric_product_impl.h).
 enum class PolarIteration { automatic, textbook, triangle, gram };
 constexpr auto enum_names(PolarIteration) {
   return std::to_array<std::string_view>({"auto", "textbook", "triangle", "gram"});
@@ -57,20 +59,32 @@ struct NewtonSchulzOptions {
 /// after every resume.
 struct PolarPlan {
   PolarIteration iteration = PolarIteration::textbook;
-  Arithmetic arithmetic = Arithmetic::float32;
-  bool kernels = false;           // by schatten/kernels; else by ATen
-  std::vector<int64_t> restarts;  // gram
-  double seconds = 0;             // predicted, one thread; 0 where nothing is known of the machine
-  std::string describe() const;   // "gram, bfloat16, restart before step 3"
+  Arithmetic arithmetic = Arithmetic::float32;  // of the kernels
+  at::ScalarType dtype = at::kFloat;            // of ATen
+  bool kernels = false;                         // by schatten/kernels; else by ATen
+  std::vector<int64_t> restarts{};              // gram
+  double seconds = 0;                           // predicted, one thread
+  std::string describe() const;                 // "gram, bfloat16, restart before step 3"
 };
 /// Every way that is possible, the cheapest first. Costs go by a table of rates per instruction set (see polar_plan.cpp);
 /// they are not measured again behind anybody's back.
 /// Restarts of gram: as few as keep what rounding adds to R from growing by more than 20 (bfloat16), 200 (bfloat16x2) or
 /// 2000 (float32) between them; growth of the quintic is 12 a step. Then gram is as accurate as triangle to a factor of 2.
+/// On another device than a CPU nothing is known but the number of operations.
 std::vector<PolarPlan> polar_plans(int64_t rows, int64_t cols, at::ScalarType dtype, const NewtonSchulzOptions& options,
-                                   Isa isa);
+                                   Isa isa, at::Device device = at::kCPU);
 /// The one that options.iteration asks for; the cheapest of all for `auto`.
-PolarPlan plan_polar(int64_t rows, int64_t cols, at::ScalarType dtype, const NewtonSchulzOptions& options, Isa isa);
+PolarPlan plan_polar(int64_t rows, int64_t cols, at::ScalarType dtype, const NewtonSchulzOptions& options, Isa isa,
+                     at::Device device = at::kCPU);
+
+/// Products that a way takes on [n, m], n <= m: so many X X^T and as many B X, and so many of n x n.
+struct PolarProducts {
+  double wide = 0, square = 0;
+  /// Multiplications and additions, where a symmetric product costs `share` of a full one.
+  double operations(double n, double m, double share) const;
+};
+PolarProducts polar_products(PolarIteration iteration, double steps, size_t restarts);
+
 /// True where bfloat16 products are faster than float32 ones with these instructions.
 bool bfloat16_pays(Isa isa);
 

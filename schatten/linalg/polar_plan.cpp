@@ -3,6 +3,7 @@
 #include <schatten/core/error.h>
 #include <schatten/core/fields.h>
 #include <schatten/linalg/polar.h>
+#include <schatten/linalg/symmetric_product_impl.h>
 
 #include <algorithm>
 
@@ -48,21 +49,13 @@ double aten_gflops(Isa isa, at::ScalarType dtype) {
   return 1.3;  // no instructions for it: ATen's own loops
 }
 
-struct Cost {
-  double n, m, steps;
-  Rate rate;
-  double symmetric(double depth) const {
-    return n * (n + 32) * depth / (rate.gflops * 1e9) + blocks(n, n) * rate.block_ns * 1e-9;
-  }
-  double general() const { return 2 * n * n * m / (rate.gflops * 1e9) + blocks(n, m) * rate.block_ns * 1e-9; }
-  static double blocks(double rows, double cols) { return rows / 32 * (cols / 32); }
-
-  double triangle() const { return steps * (symmetric(m) + symmetric(n) + general()); }
-  double gram(const std::vector<int64_t>& restarts) const {
-    const auto again = static_cast<double>(restarts.size());
-    return (1 + again) * (symmetric(m) + general()) + (4 * steps - 3 - 3 * again) * symmetric(n);
-  }
-};
+/// Seconds by the kernels.
+double kernel_seconds(const PolarProducts& products, double n, double m, const Rate& rate) {
+  const auto blocks = [&](double cols) { return n / 32 * (cols / 32) * rate.block_ns * 1e-9; };
+  const auto symmetric = [&](double depth) { return n * (n + 32) * depth / (rate.gflops * 1e9) + blocks(n); };
+  const double general = 2 * n * n * m / (rate.gflops * 1e9) + blocks(m);
+  return products.wide * (symmetric(m) + general) + products.square * symmetric(n);
+}
 
 /// A spurious eigenvalue of R near 0 grows by a^2 in every step but the last of a segment. What the rounding of R allows.
 double allowed_growth(Arithmetic arithmetic) {
@@ -125,43 +118,54 @@ bool bfloat16_pays(Isa isa) {
 }
 
 std::string PolarPlan::describe() const {
-  std::string text = std::string(enum_name(iteration)) + ", " + std::string(enum_name(arithmetic));
+  std::string text = std::string(enum_name(iteration)) + ", ";
+  text += kernels ? std::string(enum_name(arithmetic)) : dtype_name(dtype);
   for (size_t i = 0; i < restarts.size(); ++i)
     text += (i == 0 ? ", restart before step " : " and ") + std::to_string(restarts[i]);
   return text + (kernels ? "" : ", by ATen");
 }
 
+double PolarProducts::operations(double n, double m, double share) const {
+  return wide * (1 + share) * 2 * n * n * m + square * share * 2 * n * n * n;
+}
+
+PolarProducts polar_products(PolarIteration iteration, double steps, size_t restarts) {
+  if (iteration != PolarIteration::gram) return {steps, steps};
+  const auto segments = static_cast<double>(restarts + 1);
+  return {segments, 4 * steps - 3 * segments};
+}
+
 std::vector<PolarPlan> polar_plans(int64_t rows, int64_t cols, at::ScalarType dtype, const NewtonSchulzOptions& o,
-                                   Isa isa) {
+                                   Isa isa, at::Device device) {
   const auto steps = static_cast<int64_t>(o.schedule.coefficients.size());
-  const double n = static_cast<double>(std::min(rows, cols)), m = static_cast<double>(std::max(rows, cols));
-  const bool known = dtype == at::kFloat || dtype == at::kBFloat16;
+  const int64_t n = std::min(rows, cols), m = std::max(rows, cols);
+  const bool known = device.is_cpu() && (dtype == at::kFloat || dtype == at::kBFloat16);
   const Arithmetic arithmetic = arithmetic_of(dtype, o, isa);
   const bool kernels = known && steps > 0 && block_kernels(isa, arithmetic) != nullptr;
-  const double aten = aten_gflops(isa, dtype) * 1e9;
-  const auto t = static_cast<double>(steps);
-  std::vector<PolarPlan> all;
-  all.push_back({PolarIteration::textbook,
-                 dtype == at::kBFloat16 ? Arithmetic::bfloat16 : Arithmetic::float32,
-                 false,
-                 {},
-                 t * ((4 * n * n * m + 2 * n * n * n) / aten + 15e-6)});
-  const Cost cost{n, m, t, kernel_rate(isa, arithmetic)};
-  const std::vector<int64_t> restarts =
-      o.restarts.empty() ? restarts_for(o.schedule.coefficients, arithmetic) : effective(o.restarts, steps);
-  const auto again = static_cast<double>(restarts.size());
-  const double gram_flops = (1 + again) * 4 * n * n * m + (4 * t - 3 - 3 * again) * 2 * n * n * n;
-  all.push_back({PolarIteration::triangle, arithmetic, kernels, {}, kernels ? cost.triangle() : all[0].seconds});
+  const auto plan = [&](PolarIteration iteration, bool by_kernels, std::vector<int64_t> restarts) {
+    const auto t = static_cast<double>(steps), short_side = static_cast<double>(n), long_side = static_cast<double>(m);
+    const PolarProducts products = polar_products(iteration, t, restarts.size());
+    const bool halved = iteration != PolarIteration::textbook && device.is_cpu();
+    const double share = halved ? symmetric_share(n, n, dtype) : 1;
+    const double overhead = iteration == PolarIteration::gram ? 20e-6 : 15e-6;  // of ATen's calls, a step
+    const double seconds =
+        by_kernels ? kernel_seconds(products, short_side, long_side, kernel_rate(isa, arithmetic))
+                   : products.operations(short_side, long_side, share) / (aten_gflops(isa, dtype) * 1e9) + overhead * t;
+    return PolarPlan{iteration, arithmetic, dtype, by_kernels, std::move(restarts), seconds};
+  };
+  std::vector<PolarPlan> all{plan(PolarIteration::textbook, false, {}), plan(PolarIteration::triangle, kernels, {})};
   if (n < m)
-    all.push_back({PolarIteration::gram, arithmetic, kernels, restarts,
-                   kernels ? cost.gram(restarts) : gram_flops / aten + 20e-6 * t});
+    all.push_back(
+        plan(PolarIteration::gram, kernels,
+             o.restarts.empty() ? restarts_for(o.schedule.coefficients, arithmetic) : effective(o.restarts, steps)));
   std::stable_sort(all.begin(), all.end(),
                    [](const PolarPlan& a, const PolarPlan& b) { return a.seconds < b.seconds; });
   return all;
 }
 
-PolarPlan plan_polar(int64_t rows, int64_t cols, at::ScalarType dtype, const NewtonSchulzOptions& o, Isa isa) {
-  const std::vector<PolarPlan> all = polar_plans(rows, cols, dtype, o, isa);
+PolarPlan plan_polar(int64_t rows, int64_t cols, at::ScalarType dtype, const NewtonSchulzOptions& o, Isa isa,
+                     at::Device device) {
+  const std::vector<PolarPlan> all = polar_plans(rows, cols, dtype, o, isa, device);
   if (o.iteration == PolarIteration::automatic) return all.front();
   const PolarIteration wanted =
       o.iteration == PolarIteration::gram && rows == cols ? PolarIteration::triangle : o.iteration;

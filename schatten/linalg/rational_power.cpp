@@ -6,6 +6,7 @@
 #include <schatten/linalg/plain.h>
 #include <schatten/linalg/spectral_power.h>
 #include <schatten/linalg/svd_impl.h>
+#include <schatten/linalg/symmetric_product_impl.h>
 
 #include <algorithm>
 #include <cmath>
@@ -101,7 +102,7 @@ class RationalMap {
 
   std::optional<Mapped> by_aten(const Input& in) const {
     const Tensor y = in.x * in.scale;
-    Tensor gram = at::mm(y, y.mT());
+    Tensor gram = symmetric_product(y, y.mT());
     const double largest = largest_eigenvalue(gram);
     if (!(largest > 0)) return std::nullopt;
     gram.div_(largest);

@@ -75,22 +75,22 @@ Tensor apart(const Tensor& y) {
 }
 
 /// The same from the left singular vectors of C^powers Omega.
-Tensor sketched_eigenvectors(const Tensor& c, int64_t r, const Rng& draws) {
+Tensor sketched_eigenvectors(const Tensor& c, int64_t r, const Rng& draws, Isa isa) {
   constexpr int64_t kMore = 8;
   constexpr int kPowers = 3;
   const auto seed = static_cast<int64_t>(draws.key() >> 1);
   Tensor y = gaussian_projection(seed, c.size(0), std::min(r + kMore, c.size(0)), c.scalar_type());
   for (int i = 0; i < kPowers; ++i)  // the first ones only have to find the way
-    y = multiply(c, i == 0 ? y : apart(y), i + 1 < kPowers ? Products::bfloat16 : Products::automatic);
+    y = multiply(c, i == 0 ? y : apart(y), i + 1 < kPowers ? Products::bfloat16 : Products::automatic, isa);
   return orthonormal(at::mm(y, largest_eigenvectors(at::mm(y.mT(), y), r)));
 }
 
 /// V_r [n, r] of X [m, n] by the smaller of its Gram matrices.
-Tensor leading(const Tensor& x, int64_t r, Leading how, const Rng& draws) {
+Tensor leading(const Tensor& x, int64_t r, Leading how, const Rng& draws, Isa isa) {
   const bool own = x.size(1) <= x.size(0);
   const bool sketch = how == Leading::randomized;
-  const Tensor c = gram_of_rows(own ? x.mT() : x, sketch ? Products::automatic : Products::float32);
-  const Tensor e = sketch ? sketched_eigenvectors(c, r, draws) : largest_eigenvectors(c, r);
+  const Tensor c = gram_of_rows(own ? x.mT() : x, sketch ? Products::automatic : Products::float32, isa);
+  const Tensor e = sketch ? sketched_eigenvectors(c, r, draws, isa) : largest_eigenvectors(c, r);
   return own ? e : orthonormal(at::mm(x.mT(), e));
 }
 
@@ -98,19 +98,19 @@ at::Generator generator(int64_t seed) { return at::make_generator<at::CPUGenerat
 
 }  // namespace
 
-Tensor top_left(const Tensor& x, int64_t rank, Leading how, const Rng& draws) {
+Tensor top_left(const Tensor& x, int64_t rank, Leading how, const Rng& draws, Isa isa) {
   const int64_t r = checked_rank("top_left", x, rank);
   return decompose(x, x.size(0), r, [&](const Tensor& w) {
     if (how == Leading::svd) return std::get<0>(at::linalg_svd(w, false)).narrow(1, 0, r);
-    return leading(in_range(w).mT(), r, how, draws);
+    return leading(in_range(w).mT(), r, how, draws, isa);
   });
 }
 
-Tensor top_right(const Tensor& x, int64_t rank, Leading how, const Rng& draws) {
+Tensor top_right(const Tensor& x, int64_t rank, Leading how, const Rng& draws, Isa isa) {
   const int64_t r = checked_rank("top_right", x, rank);
   return decompose(x, x.size(1), r, [&](const Tensor& w) {
     if (how == Leading::svd) return std::get<2>(at::linalg_svd(w, false)).narrow(0, 0, r).mT();
-    return leading(in_range(w), r, how, draws);
+    return leading(in_range(w), r, how, draws, isa);
   });
 }
 

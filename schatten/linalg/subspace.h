@@ -4,6 +4,7 @@
 #pragma once
 #include <schatten/core/rng.h>
 #include <schatten/core/tensor.h>
+#include <schatten/kernels/isa.h>
 
 #include <array>
 #include <cstdint>
@@ -25,9 +26,11 @@ constexpr auto enum_names(Leading) { return std::to_array<std::string_view>({"sv
 ///   randomized  left singular vectors of C^3 Omega, Omega Gaussian [n, r + 8], C = X^T X or X X^T (Halko, Martinsson and
 ///               Tropp 2011, arXiv:0909.4061): a function of X and `draws`. Products as Products::automatic and, but for
 ///               the last power, bfloat16
-Tensor top_left(const Tensor& x, int64_t rank, Leading how = Leading::svd, const Rng& draws = Rng{});
+Tensor top_left(const Tensor& x, int64_t rank, Leading how = Leading::svd, const Rng& draws = Rng{},
+                Isa isa = this_isa());
 /// V_r [n, r], likewise.
-Tensor top_right(const Tensor& x, int64_t rank, Leading how = Leading::svd, const Rng& draws = Rng{});
+Tensor top_right(const Tensor& x, int64_t rank, Leading how = Leading::svd, const Rng& draws = Rng{},
+                 Isa isa = this_isa());
 
 /// `fresh` [k, r] with each column's sign such that its dot product with the reference's column is not negative;
 /// where that is 0, or the reference is undefined, the entry of largest magnitude is positive.

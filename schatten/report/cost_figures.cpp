@@ -9,7 +9,7 @@ namespace schatten {
 namespace {
 
 template <class Get>
-double median_over(const Group& g, Get get) {
+double median_over(const StudyGroup& g, Get get) {
   std::vector<double> all;
   for (const Run& r : g.runs)
     if (const double v = get(r); std::isfinite(v)) all.push_back(v);
@@ -61,7 +61,7 @@ std::optional<Figure> memory_figure(const Study& study) {
                  "peak memory of the process (bytes)"};
   std::vector<Bar> state, peak;
   for (size_t g = 0; g < study.groups.size(); ++g) {
-    const Group& group = study.groups[g];
+    const StudyGroup& group = study.groups[g];
     const double per =
         median_over(group, [](const Run& r) { return r.start.real_or("state_bytes_per_parameter", NAN); });
     const double bytes = median_over(group, [](const Run& r) { return r.start.real_or("state_bytes", NAN); });

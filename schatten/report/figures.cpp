@@ -14,7 +14,7 @@ std::string number(double v, const char* format) {
 
 std::vector<std::string> group_names(const Study& study) {
   std::vector<std::string> names;
-  for (const Group& g : study.groups) names.push_back(g.name);
+  for (const StudyGroup& g : study.groups) names.push_back(g.name);
   return names;
 }
 

@@ -19,7 +19,7 @@ struct Spread {
   size_t n = 0;
 };
 
-std::vector<Spread> spread_of(const Group& group, bool concurrent) {
+std::vector<Spread> spread_of(const StudyGroup& group, bool concurrent) {
   std::map<int64_t, std::vector<Evaluation>> by_step;
   for (const Run& r : group.runs)
     for (const Evaluation& e : r.evaluations) by_step[e.step].push_back(e);
@@ -55,7 +55,7 @@ std::optional<Figure> loss_figure(const Study& study, bool against_time) {
   std::vector<std::vector<Spread>> spreads;
   std::vector<double> xs;
   const auto x_of = [&](const Spread& s) { return against_time ? s.seconds : static_cast<double>(s.step); };
-  for (const Group& g : study.groups) {
+  for (const StudyGroup& g : study.groups) {
     spreads.push_back(spread_of(g, study.concurrent()));
     for (const Spread& s : spreads.back()) xs.push_back(x_of(s));
   }

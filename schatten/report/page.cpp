@@ -145,7 +145,7 @@ struct Settings {
 Settings settings_of(const Study& s) {
   std::vector<std::string> keys;
   std::vector<std::vector<std::pair<std::string, std::string>>> flat;
-  for (const Group& g : s.groups) {
+  for (const StudyGroup& g : s.groups) {
     flat.push_back(g.runs.empty() ? decltype(flat)::value_type{} : flatten(g.runs[0].config));
     for (const auto& [key, value] : flat.back())
       if (key != "name" && !(key == "seed" && s.claims()) && std::find(keys.begin(), keys.end(), key) == keys.end())
@@ -167,7 +167,7 @@ Settings settings_of(const Study& s) {
 }
 
 const Run* any_run(const Study& s) {
-  for (const Group& g : s.groups)
+  for (const StudyGroup& g : s.groups)
     if (!g.runs.empty()) return &g.runs[0];
   return nullptr;
 }
@@ -180,7 +180,7 @@ std::vector<Row> machine_of(const Study& s) {
     if (key == "command") continue;
     std::string text = key == "memory_bytes" ? format_bytes(static_cast<int64_t>(std::atoll(value.c_str()))) : value;
     bool same = true;
-    for (const Group& g : s.groups)
+    for (const StudyGroup& g : s.groups)
       for (const Run& r : g.runs)
         if (const Value* other = r.environment.find(key);
             other && (other->is_string() ? other->as_string() : to_json(*other)) != value)
@@ -205,7 +205,7 @@ std::vector<std::string> commands_of(const Study& s) {
     return {"schatten campaign " + shell_word((s.folder / "campaign.toml").string()),
             "schatten report " + shell_word(s.folder.string())};
   std::vector<std::string> out;
-  for (const Group& g : s.groups)
+  for (const StudyGroup& g : s.groups)
     if (const Value* command = g.runs[0].environment.find("command"); command && command->is_array()) {
       std::string line;
       for (const Value& word : command->as_array()) line += (line.empty() ? "" : " ") + shell_word(word.as_string());
@@ -314,12 +314,12 @@ std::string study_html(const Study& s, size_t index, bool alone) {
   out += "<h2>Figures</h2>\n<div class=\"figures\">\n";
   for (const Figure& f : make_figures(s)) out += figure(f, f.id + (index ? "-" + std::to_string(index) : ""));
   out += "</div>\n<h2>Samples</h2>\n<div class=\"figures\">";
-  for (const Group& g : s.groups)
+  for (const StudyGroup& g : s.groups)
     if (!g.runs.empty() && !g.runs[0].sample.empty())
       out += "<div><h3>" + escape(g.name) + "</h3><pre>" + escape(g.runs[0].sample) + "</pre></div>\n";
   const Settings settings = settings_of(s);
   Row head{"setting"};
-  for (const Group& g : s.groups) head.push_back(g.name);
+  for (const StudyGroup& g : s.groups) head.push_back(g.name);
   out += "</div>\n<h2>Settings that differ</h2>\n";
   out += settings.differ.empty() ? "<p>None.</p>" : table(head, settings.differ);
   out += "<details><summary>Settings that agree (" + std::to_string(settings.agree.size()) + ")</summary>" +
@@ -377,7 +377,7 @@ std::string markdown_page(const std::vector<Study>& studies) {
     out += "\n" + markdown_table(summary.head, rows);
     for (const std::string& n : notes_of(s)) out += "- " + n + "\n";
     Row head{"setting"};
-    for (const Group& g : s.groups) head.push_back(g.name);
+    for (const StudyGroup& g : s.groups) head.push_back(g.name);
     if (const Settings settings = settings_of(s); !settings.differ.empty())
       out += "\n" + markdown_table(head, settings.differ);
     out += "```sh\n";

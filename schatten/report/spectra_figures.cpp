@@ -20,7 +20,7 @@ std::string kind_of(const std::string& name, int64_t block) {
   return kind;
 }
 
-const Run* run_with_spectra(const Group& g) {
+const Run* run_with_spectra(const StudyGroup& g) {
   for (const Run& r : g.runs)
     if (!r.spectra.empty()) return &r;
   return nullptr;
@@ -158,7 +158,7 @@ std::optional<Figure> alpha_figure(const Study& study) {
     f.caption += " " + std::to_string(without) + " of " + std::to_string(total) +
                  " fits had too few eigenvalues and are left out.";
   std::string colours;
-  for (const Group& g : study.groups) colours += (colours.empty() ? "" : ", ") + g.name;
+  for (const StudyGroup& g : study.groups) colours += (colours.empty() ? "" : ", ") + g.name;
   for (const std::string& kind : kinds) {
     Plot plot(x, y, 200, 160);
     for (const auto& [g, blocks] : cells[kind]) {

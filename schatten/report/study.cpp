@@ -51,7 +51,7 @@ Run read_run(const fs::path& folder) {
 bool Study::concurrent() const {
   if (claims())
     if (const Value* c = results.find("concurrent")) return c->is_bool() && c->as_bool();
-  for (const Group& g : groups)
+  for (const StudyGroup& g : groups)
     for (const Run& r : g.runs)
       if (const Value* c = r.start.find("concurrent"); c && c->is_bool() && c->as_bool()) return true;
   return false;
@@ -62,7 +62,7 @@ Study read_campaign(const fs::path& folder) {
   Study study{.title = name_of(folder), .folder = folder, .results = parse_json(read_file(path), path.string())};
   study.title = study.results.string_or("name", study.title);
   for (const Value& o : study.results.at("optimizers").as_array()) {
-    Group group{.name = o.at("name").as_string()};
+    StudyGroup group{.name = o.at("name").as_string()};
     for (const Value& point : o.at("points").as_array())
       for (const Value& run : point.at("runs").as_array()) {
         if (run.string_or("phase", "") != "final" || run.string_or("status", "") != "ok") continue;
@@ -77,7 +77,7 @@ Study read_side_by_side(const std::vector<fs::path>& folders) {
   Study study{.title = folders.size() == 1 ? name_of(folders[0]) : std::to_string(folders.size()) + " runs",
               .folder = folders[0]};
   for (const fs::path& folder : folders) {
-    Group group{.name = name_of(folder)};
+    StudyGroup group{.name = name_of(folder)};
     group.runs.push_back(read_run(folder));
     study.groups.push_back(std::move(group));
   }

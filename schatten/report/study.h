@@ -31,7 +31,7 @@ struct Run {
 Run read_run(const std::filesystem::path& folder);
 
 /// The runs of one colour: an optimizer of a campaign (its final runs), or one run.
-struct Group {
+struct StudyGroup {
   std::string name;
   std::vector<Run> runs;
 };
@@ -40,7 +40,7 @@ struct Study {
   std::string title;
   std::filesystem::path folder;
   Value results;  // results.json of a campaign; null for plain runs
-  std::vector<Group> groups;
+  std::vector<StudyGroup> groups;
   bool claims() const { return results.is_table(); }
   bool concurrent() const;  // runs shared the machine: time means CPU seconds
 };

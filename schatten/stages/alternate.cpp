@@ -49,8 +49,8 @@ struct AlternateModel {
     if (a.empty() && b.empty()) return "";
     return head + (a.empty() ? "-" : a) + "; between: " + (b.empty() ? "-" : b);
   }
-  std::string decided(at::ScalarType dtype) const {
-    return both("every " + std::to_string(options.every) + " steps: ", on.decided(dtype), between.decided(dtype));
+  std::string decided(const Bucket& b, Isa isa) const {
+    return both("every " + std::to_string(options.every) + " steps: ", on.decided(b, isa), between.decided(b, isa));
   }
   std::string noticed() const { return both("", on.noticed(), between.noticed()); }
 };

@@ -34,24 +34,24 @@ struct ScaleChannelsLikeModel {
     const bool refresh = (step.step - 1) % options.refresh_every == 0;
     if (!random()) {
       if (refresh) refresh_bases(u, s, sh, options.refresh, step);
-      return bases_in(s, sh, options.products);
+      return bases_in(s, sh, step, options.products);
     }
     Tensor& seed = s["seed"];
     if (step.step == 1) seed.fill_(options.seed ? options.seed : step.parameter.index + 1);
     else if (refresh) seed.fill_(next_seed(seed.item<int64_t>()));
-    if (!options.keep_projection) return drawn(u, sh, seed.item<int64_t>());
-    Bases kept = bases_in(s, sh, options.products);
+    if (!options.keep_projection) return drawn(u, sh, seed.item<int64_t>(), step.isa);
+    Bases kept = bases_in(s, sh, step, options.products);
     if (refresh) {
-      const Bases fresh = drawn(u, sh, seed.item<int64_t>());
+      const Bases fresh = drawn(u, sh, seed.item<int64_t>(), step.isa);
       (sh.left ? kept.left : kept.right).copy_(sh.left ? fresh.left : fresh.right);
     }
     return kept;
   }
-  Bases drawn(const Tensor& u, const SubspaceShape& sh, int64_t seed) const {
+  Bases drawn(const Tensor& u, const SubspaceShape& sh, int64_t seed, Isa isa) const {
     const auto gaussian = [&](int64_t rows, int64_t cols) {
       return gaussian_projection(seed, rows, cols, u.scalar_type()).to(u.device());
     };
-    Bases bases{.products = options.products};
+    Bases bases{.products = options.products, .isa = isa};
     if (sh.left) bases.left = gaussian(sh.rows, sh.rank);
     else bases.right = gaussian(sh.rank, sh.cols).mT().contiguous();
     return bases;
@@ -66,7 +66,9 @@ struct ScaleChannelsLikeModel {
     return n.defined() ? u.mul(channel_factor(n, r, sh, options.scale_type)) : n;
   }
   Value to_value() const { return bracket_value(name(), options, inner); }
-  std::string decided(at::ScalarType dtype) const { return with_products(options.products, dtype, inner); }
+  std::string decided(const Bucket& b, Isa isa) const {
+    return with_products(options.products, b, isa, decided_inside(inner, b, isa, shape(b.rows, b.cols)));
+  }
   std::string noticed() const { return inner.noticed(); }
 };
 

@@ -27,7 +27,9 @@ struct CosmosModel {
   std::string name() const { return "cosmos_direction"; }
   Traits traits() const { return {.locality = Locality::matrix}; }
   Value to_value() const { return stage_value(name(), options); }
-  std::string decided(at::ScalarType dtype) const { return polar.decided(dtype); }
+  std::string decided(const Bucket& b, Isa isa) const {
+    return b.parameter && on_adam(*b.parameter, b.rows) ? "" : polar.decided(b, isa);
+  }
 
   bool on_adam(const ParameterInfo& p, int64_t rows) const {
     const bool matrix = options.released ? p.shape.size() == 2 : p.shape.size() >= 2;

@@ -42,21 +42,25 @@ struct LargestModel {
     m.scatter_(-2, rows, picked * options.decay);
     return (tall ? out.mT() : out).contiguous();
   }
-  int64_t count(const Tensor& m) const {
-    return std::max<int64_t>(1, static_cast<int64_t>(std::ceil(options.fraction * static_cast<double>(m.size(-2)))));
+  int64_t count(int64_t rows) const {
+    return std::max<int64_t>(1, static_cast<int64_t>(std::ceil(options.fraction * static_cast<double>(rows))));
   }
   /// Indices [.., k] of the largest rows, in their order.
   Tensor chosen(const Tensor& m) const {
     const Tensor norms = at::linalg_vector_norm(m, 1, -1);
     const Tensor order = at::argsort(norms, /*stable=*/true, -1, /*descending=*/true);
-    return std::get<0>(order.narrow(-1, 0, count(m)).sort(-1));
+    return std::get<0>(order.narrow(-1, 0, count(m.size(-2))).sort(-1));
   }
   std::vector<int64_t> shape_of_chosen(const Tensor& m) const {
     std::vector<int64_t> shape = m.sizes().vec();
-    shape[shape.size() - 2] = count(m);
+    shape[shape.size() - 2] = count(m.size(-2));
     return shape;
   }
-  std::string decided(at::ScalarType dtype) const { return polar.decided(dtype); }
+  std::string decided(const Bucket& b, Isa isa) const {
+    Bucket picked = b;
+    if (b.rows > 0) picked.rows = count(std::min(b.rows, b.cols)), picked.cols = std::max(b.rows, b.cols);
+    return polar.decided(picked, isa);
+  }
   Value to_value() const { return stage_value(name(), options); }
 };
 

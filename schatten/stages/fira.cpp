@@ -25,7 +25,7 @@ struct SubspaceAndResidualModel {
   Tensor apply(const Tensor& u, State& s, const Step& step) const {
     const SubspaceShape sh = shape(u.size(-2), u.size(-1));
     if ((step.step - 1) % options.refresh_every == 0) refresh_bases(u, s, sh, options.refresh, step);
-    const Bases bases = bases_in(s, sh, options.products);
+    const Bases bases = bases_in(s, sh, step, options.products);
     const ParameterInfo seen = seen_inside(step.parameter, sh);
     const Tensor r = bases.project(u);
     const Step inside = step_inside(step, seen, step.grad.is_same(u) ? r : bases.project(step.grad));
@@ -37,7 +37,9 @@ struct SubspaceAndResidualModel {
     return bases.back(n.mul_(options.scale)).add_(limiter.apply_in_place(rest, s.child(1), step));
   }
   Value to_value() const { return bracket_value(name(), options, inner); }
-  std::string decided(at::ScalarType dtype) const { return with_products(options.products, dtype, inner); }
+  std::string decided(const Bucket& b, Isa isa) const {
+    return with_products(options.products, b, isa, decided_inside(inner, b, isa, shape(b.rows, b.cols)));
+  }
   std::string noticed() const { return inner.noticed(); }
 };
 

@@ -55,7 +55,10 @@ struct InRandomSubspaceModel {
   int64_t inner_step(const Tensor& u, const Step& step) const;
   Tensor apply(const Tensor& u, State& s, const Step& step) const;
   Value to_value() const { return bracket_value(name(), options, inner); }
-  std::string decided(at::ScalarType dtype) const { return inner.decided(dtype); }
+  std::string decided(const Bucket& b, Isa isa) const {
+    const std::string full = inner.decided(b, isa), small = decided_inside(inner, b, isa, shape(b.rows, b.cols));
+    return full == small ? full : small + "; at full rank: " + full;
+  }
   std::string noticed() const { return inner.noticed(); }
 };
 
@@ -66,7 +69,7 @@ void InRandomSubspaceModel::start_period(const Tensor& u, State& s, const Step& 
   const bool full = full_in(period);
   const bool goes_on = options.moments != AtRefresh::reset && period > 0 && full_in(period - 1) == full;
   if (goes_on) {
-    if (!full && options.moments == AtRefresh::transport) transport(s.child(0), before, bases_in(s, sh));
+    if (!full && options.moments == AtRefresh::transport) transport(s.child(0), before, bases_in(s, sh, step));
     return;
   }
   const Bucket bucket{.parameter = &step.parameter,
@@ -92,7 +95,7 @@ Tensor InRandomSubspaceModel::apply(const Tensor& u, State& s, const Step& step)
   const int64_t period = (step.step - 1) / options.period;
   if ((step.step - 1) % options.period == 0) start_period(u, s, step, period);
   const SubspaceShape sh = shape(u.size(-2), u.size(-1));
-  const Bases bases = bases_in(s, sh);
+  const Bases bases = bases_in(s, sh, step);
   const auto [full, q] = branch(step.parameter, sh.rows, sh.cols, step.shared, period);
   const double weight = options.weights == BranchWeights::none ? 1 : 1 / (full ? q : 1 - q);
   const double before = options.weights == BranchWeights::pre ? weight : 1, after = weight / before;

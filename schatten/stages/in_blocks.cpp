@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <set>
 
 namespace schatten {
 
@@ -81,14 +82,18 @@ struct InBlocksModel {
                   "Heads are lost in another basis: put in_blocks around the stage that projects."});
     const std::vector<RowBlock> blocks = row_blocks(*b.parameter, options.by);
     for (size_t i = 0; i < blocks.size(); ++i) {
-      Bucket part = b;
-      part.parameter = &blocks[i].info;
-      part.rows = blocks[i].info.rows();
+      const Bucket part = part_of(b, blocks[i]);
       StateSpec inside = inner.state(part);
       if (blocks.size() > 1) inside = with_shape(std::move(inside), part.rows, part.cols);
       spec.children.push_back({.name = std::to_string(i), .children = {std::move(inside)}});
     }
     return spec;
+  }
+  static Bucket part_of(const Bucket& whole, const RowBlock& block) {
+    Bucket part = whole;
+    part.parameter = &block.info;
+    part.rows = block.info.rows();
+    return part;
   }
   /// Calls visit(rows of x, the block's state, its step) for each block.
   template <class Visit>
@@ -107,7 +112,8 @@ struct InBlocksModel {
                        .param = rows(step.param),
                        .rng = rng,
                        .shared = step.shared,
-                       .rate = &rate};
+                       .rate = &rate,
+                       .isa = step.isa};
       visit(rows(x), s.child(i).child(0), block);
     }
   }
@@ -131,7 +137,15 @@ struct InBlocksModel {
   void probe(const Tensor& h, State& s, const Step& step) const {
     each_block(h, s, step, [&](const Tensor& x, State& state, const Step& block) { inner.probe(x, state, block); });
   }
-  std::string decided(at::ScalarType dtype) const { return inner.decided(dtype); }
+  std::string decided(const Bucket& b, Isa isa) const {
+    if (b.rows == 0) return inner.decided(b, isa);
+    std::set<std::string> all;
+    for (const RowBlock& block : row_blocks(*b.parameter, options.by))
+      all.insert(inner.decided(part_of(b, block), isa));
+    std::string text;
+    for (const std::string& one : all) text += (text.empty() ? "" : "; ") + one;
+    return text;
+  }
   std::string noticed() const { return inner.noticed(); }
   Value to_value() const { return bracket_value(name(), options, inner); }
 };

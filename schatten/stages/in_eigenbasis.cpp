@@ -2,6 +2,7 @@
 #include <schatten/linalg/subspace.h>
 #include <schatten/stages/checks.h>
 #include <schatten/stages/in_eigenbasis.h>
+#include <schatten/stages/in_subspace.h>
 
 #include <algorithm>
 #include <cmath>
@@ -42,23 +43,30 @@ struct Axes {
 /// Eigenvalues and QR know no half types.
 Tensor working(const Tensor& t) { return t.to(at_least_float32(t.scalar_type())); }
 
+/// How products are computed.
+struct How {
+  Products products;
+  Isa isa;
+  Tensor operator()(const Tensor& a, const Tensor& b) const { return multiply(a, b, products, isa); }
+};
+
 /// X_(i): dimension i as rows, all others as columns.
 Tensor unfolded(const Tensor& x, int64_t i) { return x.movedim(i, 0).reshape({x.size(i), -1}); }
-Tensor turned(const Tensor& x, int64_t i, const Tensor& by, Products how) {
-  if (x.dim() == 2) return i == 0 ? multiply(by, x, how) : multiply(x, by.mT(), how);
+Tensor turned(const Tensor& x, int64_t i, const Tensor& by, How how) {
+  if (x.dim() == 2) return i == 0 ? how(by, x) : how(x, by.mT());
   const Tensor rest_last = x.movedim(i, 0);
-  return multiply(by, rest_last.reshape({x.size(i), -1}), how).view(rest_last.sizes()).movedim(0, i);
+  return how(by, rest_last.reshape({x.size(i), -1})).view(rest_last.sizes()).movedim(0, i);
 }
 
 /// From the parameter's axes into the bases, and back.
-Tensor into(Tensor x, const Bases& bases, Products how) {
-  if (bases.size() == 2 && bases[0] && bases[1]) return multiply(bases[0]->mT(), x, *bases[1], how);
+Tensor into(Tensor x, const Bases& bases, How how) {
+  if (bases.size() == 2 && bases[0] && bases[1]) return multiply(bases[0]->mT(), x, *bases[1], how.products, how.isa);
   for (size_t i = 0; i < bases.size(); ++i)
     if (bases[i]) x = turned(x, static_cast<int64_t>(i), bases[i]->mT(), how);
   return x;
 }
-Tensor back(Tensor x, const Bases& bases, Products how) {
-  if (bases.size() == 2 && bases[0] && bases[1]) return multiply(*bases[0], x, bases[1]->mT(), how);
+Tensor back(Tensor x, const Bases& bases, How how) {
+  if (bases.size() == 2 && bases[0] && bases[1]) return multiply(*bases[0], x, bases[1]->mT(), how.products, how.isa);
   for (size_t i = 0; i < bases.size(); ++i)
     if (bases[i]) x = turned(x, static_cast<int64_t>(i), *bases[i], how);
   return x;
@@ -68,8 +76,8 @@ Tensor back(Tensor x, const Bases& bases, Products how) {
 struct Refreshed {
   Tensor basis, order;
 };
-Refreshed refreshed(const Tensor& gg, const Tensor& q, Products how) {
-  const Tensor old = working(q), moved = multiply(working(gg), old, how);
+Refreshed refreshed(const Tensor& gg, const Tensor& q, How how) {
+  const Tensor old = working(q), moved = how(working(gg), old);
   const Tensor order = (old * moved).sum(0).argsort(-1, true);
   return {std::get<0>(at::linalg_qr(moved.index_select(1, order))), order};
 }
@@ -90,16 +98,15 @@ struct InEigenbasisModel {
   StateSpec state(const Bucket& b) const;
   Tensor apply(const Tensor& u, State& s, const Step& step) const;
   Value to_value() const { return bracket_value(name(), options, inner); }
-  std::string decided(at::ScalarType dtype) const {
-    const std::string inside = inner.decided(dtype), own = decided_products(options.products, dtype);
-    return own.empty() || inside.empty() ? own + inside : own + ", " + inside;
+  std::string decided(const Bucket& b, Isa isa) const {
+    return with_products(options.products, b, isa, inner.decided(b, isa));
   }
   std::string noticed() const { return inner.noticed(); }
 
   static Bases bases(const Axes& axes, State& s);
-  void gather(const Tensor& g, const Axes& axes, State& s) const;
-  Tensor set_up(const Tensor& g, const Axes& axes, State& s) const;
-  void turn(const Axes& axes, State& s, const Tensor& like) const;
+  void gather(const Tensor& g, const Axes& axes, State& s, Isa isa) const;
+  Tensor set_up(const Tensor& g, const Axes& axes, State& s, Isa isa) const;
+  void turn(const Axes& axes, State& s, const Tensor& like, Isa isa) const;
 };
 
 std::string slot(const char* name, size_t i) { return name + std::to_string(i); }
@@ -145,18 +152,18 @@ Bases InEigenbasisModel::bases(const Axes& axes, State& s) {
   return all;
 }
 
-void InEigenbasisModel::gather(const Tensor& g, const Axes& axes, State& s) const {
+void InEigenbasisModel::gather(const Tensor& g, const Axes& axes, State& s, Isa isa) const {
   for (size_t i = 0; i < axes.dims.size(); ++i) {
     if (!axes.turns(i)) continue;
     const Tensor x = unfolded(g, static_cast<int64_t>(i));
-    s[slot("GG", i)].lerp_(gram_of_rows(x, options.products), 1 - options.beta);
+    s[slot("GG", i)].lerp_(gram_of_rows(x, options.products, isa), 1 - options.beta);
   }
 }
 
 /// The first step only looks. LAPACK would throw on NaN, which has to surface in the weights instead.
-Tensor InEigenbasisModel::set_up(const Tensor& g, const Axes& axes, State& s) const {
+Tensor InEigenbasisModel::set_up(const Tensor& g, const Axes& axes, State& s, Isa isa) const {
   if (!g.isfinite().all().item<bool>()) return at::full_like(g, std::numeric_limits<double>::quiet_NaN());
-  gather(g, axes, s);
+  gather(g, axes, s, isa);
   for (size_t i = 0; i < axes.dims.size(); ++i)
     if (axes.turns(i)) s[slot("Q", i)].copy_(eigenbasis_descending(s[slot("GG", i)]));
   return {};
@@ -174,17 +181,17 @@ Tensor sorted(const Tensor& slot, const Axes& axes, const Bases& order, const Te
 }
 
 /// New bases, and the inner state moved into them.
-void InEigenbasisModel::turn(const Axes& axes, State& s, const Tensor& like) const {
+void InEigenbasisModel::turn(const Axes& axes, State& s, const Tensor& like, Isa isa) const {
+  const How how{options.products, isa};
   Bases before = bases(axes, s), order(before.size());
   for (size_t i = 0; i < before.size(); ++i) {
     if (!before[i]) continue;
     before[i] = before[i]->clone();
-    const Refreshed now = refreshed(s[slot("GG", i)], *before[i], options.products);
+    const Refreshed now = refreshed(s[slot("GG", i)], *before[i], how);
     s[slot("Q", i)].copy_(now.basis);
     order[i] = now.order;
   }
   const Bases after = bases(axes, s);
-  const Products how = options.products;
   s.child(0).each([&](const std::string&, Tensor& slot, const SlotSpec& spec) {
     if (slot.numel() == 1 && like.numel() != 1) return;  // a number, whatever the axes are
     if (spec.follows == Follows::nothing) return;
@@ -198,20 +205,20 @@ Tensor InEigenbasisModel::apply(const Tensor& u, State& s, const Step& step) con
   const Tensor g = working(u).reshape(own.dims);
   const auto as_given = [&](const Tensor& x) { return x.reshape(u.sizes()).to(u.scalar_type()); };
   if (step.step == 1) {
-    const Tensor wrong = set_up(g, own, s);
+    const Tensor wrong = set_up(g, own, s, step.isa);
     return wrong.defined() ? as_given(wrong) : wrong;
   }
   const Bases now = bases(own, s);
-  const Tensor projected = as_given(into(g, now, options.products));
+  const How how{options.products, step.isa};
+  const Tensor projected = as_given(into(g, now, how));
   Step within = step;
   within.step = step.step - 1;
-  within.grad =
-      step.grad.is_same(u) ? projected : as_given(into(working(step.grad).reshape(own.dims), now, options.products));
+  within.grad = step.grad.is_same(u) ? projected : as_given(into(working(step.grad).reshape(own.dims), now, how));
   within.param = Tensor();
   Tensor update = inner.apply(projected, s.child(0), within);
-  if (update.defined()) update = as_given(back(working(update).reshape(own.dims), now, options.products));
-  gather(g, own, s);
-  if (within.step % options.every == 0) turn(own, s, u);
+  if (update.defined()) update = as_given(back(working(update).reshape(own.dims), now, how));
+  gather(g, own, s, step.isa);
+  if (within.step % options.every == 0) turn(own, s, u, step.isa);
   return update;
 }
 

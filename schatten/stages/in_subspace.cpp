@@ -45,6 +45,7 @@ void check_one_side(std::string_view who, SubspaceType type) {
 
 SubspaceShape subspace_shape(std::string_view who, double rank, SubspaceType type, int64_t rows, int64_t cols) {
   const int64_t small = std::min(rows, cols);
+  if (small == 0) return {};
   const auto wanted = static_cast<int64_t>(rank < 1 ? std::floor(rank * static_cast<double>(small)) : rank);
   const int64_t r = std::max<int64_t>(wanted, 1);
   if (r > small)
@@ -58,12 +59,12 @@ SubspaceShape subspace_shape(std::string_view who, double rank, SubspaceType typ
 }
 
 Tensor Bases::project(const Tensor& g) const {
-  Tensor r = left.defined() ? multiply(left.mT(), g, products) : g;
-  return right.defined() ? multiply(r, right, products) : r;
+  Tensor r = left.defined() ? multiply(left.mT(), g, products, isa) : g;
+  return right.defined() ? multiply(r, right, products, isa) : r;
 }
 Tensor Bases::back(const Tensor& r) const {
-  Tensor g = left.defined() ? multiply(left, r, products) : r;
-  return right.defined() ? multiply(g, right.mT(), products) : g;
+  Tensor g = left.defined() ? multiply(left, r, products, isa) : r;
+  return right.defined() ? multiply(g, right.mT(), products, isa) : g;
 }
 Tensor Bases::outside(const Tensor& g) const { return g - back(project(g)); }
 
@@ -83,8 +84,8 @@ std::vector<SlotSpec> basis_slots(const SubspaceShape& s, at::ScalarType dtype) 
   return slots;
 }
 
-Bases bases_in(State& s, const SubspaceShape& shape, Products products) {
-  Bases bases{.products = products};
+Bases bases_in(State& s, const SubspaceShape& shape, const Step& step, Products products) {
+  Bases bases{.products = products, .isa = step.isa};
   if (shape.left) bases.left = s[left_slot(shape)];
   if (shape.right) bases.right = s[right_slot(shape)];
   return bases;
@@ -92,14 +93,14 @@ Bases bases_in(State& s, const SubspaceShape& shape, Products products) {
 
 Bases refresh_bases(const Tensor& g, State& s, const SubspaceShape& shape, Leading how, const Step& step) {
   const Rng draws = step.rng.of("refresh").at(step.step);
-  Bases now = bases_in(s, shape), before;
+  Bases now = bases_in(s, shape, step), before;
   if (shape.left) {
     before.left = now.left.clone();
-    put_basis(now.left, top_left(g, shape.rank, how, draws));
+    put_basis(now.left, top_left(g, shape.rank, how, draws, step.isa));
   }
   if (shape.right) {
     before.right = now.right.clone();
-    put_basis(now.right, top_right(g, shape.rank, how, draws));
+    put_basis(now.right, top_right(g, shape.rank, how, draws, step.isa));
   }
   return before;
 }
@@ -147,7 +148,8 @@ Step step_inside(const Step& step, const ParameterInfo& parameter, const Tensor&
           .param = {},
           .rng = step.rng,
           .shared = step.shared,
-          .rate = step.rate};
+          .rate = step.rate,
+          .isa = step.isa};
 }
 
 StateSpec with_shape(StateSpec spec, int64_t rows, int64_t cols, bool resizes) {
@@ -159,17 +161,32 @@ StateSpec with_shape(StateSpec spec, int64_t rows, int64_t cols, bool resizes) {
   return spec;
 }
 
-StateSpec state_inside(const Stage& inner, const Bucket& b, const SubspaceShape& shape) {
-  const ParameterInfo seen = seen_inside(*b.parameter, shape);
+namespace {
+
+Bucket bucket_inside(const Bucket& b, const ParameterInfo& seen, const SubspaceShape& shape) {
   Bucket small = b;
   small.parameter = &seen;
   small.rows = shape.small_rows();
   small.cols = shape.small_cols();
+  return small;
+}
+
+}  // namespace
+
+StateSpec state_inside(const Stage& inner, const Bucket& b, const SubspaceShape& shape) {
+  const ParameterInfo seen = seen_inside(*b.parameter, shape);
+  const Bucket small = bucket_inside(b, seen, shape);
   return with_shape(inner.state(small), small.rows, small.cols);
 }
 
-std::string with_products(Products products, at::ScalarType dtype, const Stage& inner) {
-  const std::string own = decided_products(products, dtype), inside = inner.decided(dtype);
+std::string decided_inside(const Stage& inner, const Bucket& b, Isa isa, const SubspaceShape& shape) {
+  if (!b.parameter) return inner.decided(b, isa);
+  const ParameterInfo seen = seen_inside(*b.parameter, shape);
+  return inner.decided(bucket_inside(b, seen, shape), isa);
+}
+
+std::string with_products(Products products, const Bucket& b, Isa isa, const std::string& inside) {
+  const std::string own = decided_products(products, b.dtype, isa);
   return own.empty() || inside.empty() ? own + inside : own + ", " + inside;
 }
 
@@ -199,17 +216,19 @@ struct InSubspaceModel {
   void probe(const Tensor& h, State& s, const Step& step) const {
     const SubspaceShape sh = shape(h.size(-2), h.size(-1));
     const ParameterInfo seen = seen_inside(step.parameter, sh);
-    const Tensor r = bases_in(s, sh).project(h);
+    const Tensor r = bases_in(s, sh, step).project(h);
     inner.probe(r, s.child(0), step_inside(step, seen, r));
   }
   void refresh(const Tensor& u, State& s, const SubspaceShape& sh, const Step& step) const {
     const Bases before = refresh_bases(u, s, sh, options.refresh, step);
     if (step.step == 1) return;
-    if (options.moments == AtRefresh::transport) transport(s.child(0), before, bases_in(s, sh));
+    if (options.moments == AtRefresh::transport) transport(s.child(0), before, bases_in(s, sh, step));
     if (options.moments == AtRefresh::reset) s.child(0).each([](const std::string&, Tensor& slot) { slot.zero_(); });
   }
   Value to_value() const { return bracket_value(name(), options, inner); }
-  std::string decided(at::ScalarType dtype) const { return with_products(options.products, dtype, inner); }
+  std::string decided(const Bucket& b, Isa isa) const {
+    return with_products(options.products, b, isa, decided_inside(inner, b, isa, shape(b.rows, b.cols)));
+  }
   std::string noticed() const { return inner.noticed(); }
 };
 
@@ -217,7 +236,7 @@ Tensor InSubspaceModel::apply(const Tensor& u, State& s, const Step& step) const
   const SubspaceShape sh = shape(u.size(-2), u.size(-1));
   const int64_t since = (step.step - 1) % options.refresh_every;
   if (since == 0) refresh(u, s, sh, step);
-  const Bases bases = bases_in(s, sh, options.products);
+  const Bases bases = bases_in(s, sh, step, options.products);
   const ParameterInfo seen = seen_inside(step.parameter, sh);
   const bool own = step.grad.is_same(u);
   const Tensor r = bases.project(u);

@@ -70,7 +70,7 @@ struct SubspaceShape {
   int64_t small_rows() const { return left ? rank : rows; }
   int64_t small_cols() const { return right ? rank : cols; }
 };
-/// Refuses ranks larger than the smaller side.
+/// Refuses ranks larger than the smaller side. Of no matrix ({0, 0}): nothing.
 SubspaceShape subspace_shape(std::string_view who, double rank, SubspaceType type, int64_t rows, int64_t cols);
 /// Refuses what can be no rank whatever the matrix, and no period.
 void check_subspace(std::string_view who, double rank, int refresh_every);
@@ -85,13 +85,14 @@ void check_one_side(std::string_view who, SubspaceType type);
 struct Bases {
   Tensor left, right;  // [m, r], [n, r]
   Products products = Products::float32;
+  Isa isa = Isa::portable;
   Tensor project(const Tensor& g) const;
   Tensor back(const Tensor& r) const;
   Tensor outside(const Tensor& g) const;  // g - back(project(g))
 };
 std::vector<SlotSpec> basis_slots(const SubspaceShape& shape, at::ScalarType dtype);
 /// Those in the slots.
-Bases bases_in(State& s, const SubspaceShape& shape, Products products = Products::float32);
+Bases bases_in(State& s, const SubspaceShape& shape, const Step& step, Products products = Products::float32);
 /// The leading singular directions of g, put into the slots; returns what was there.
 Bases refresh_bases(const Tensor& g, State& s, const SubspaceShape& shape, Leading how, const Step& step);
 /// Refuses state that cannot turn with a basis: slots that follow rotations must be one matrix of the small shape.
@@ -103,8 +104,10 @@ void transport(State& inner, const Bases& before, const Bases& now);
 ParameterInfo seen_inside(const ParameterInfo& parameter, const SubspaceShape& shape);
 /// The same step as a stage inside is told of it: its own parameter and gradient, no W.
 Step step_inside(const Step& step, const ParameterInfo& parameter, const Tensor& grad);
+/// What the stage inside says of the small matrix.
+std::string decided_inside(const Stage& inner, const Bucket& b, Isa isa, const SubspaceShape& shape);
 /// What a bracket says of its products, and then of the stage inside.
-std::string with_products(Products products, at::ScalarType dtype, const Stage& inner);
+std::string with_products(Products products, const Bucket& b, Isa isa, const std::string& inside);
 /// The declaration with shapes spelt out where they were the matrix's.
 StateSpec with_shape(StateSpec spec, int64_t rows, int64_t cols, bool resizes = false);
 /// An inner stage's state for the small matrix.

@@ -41,10 +41,10 @@ Tensor SchattenDescent::apply(const Tensor& u, State&, const Step&) const {
   return with_each_matrix(u, [&](const Tensor& x) { return direction(x, p, norm); });
 }
 
-std::string SchattenDescent::decided(at::ScalarType dtype) const {
+std::string SchattenDescent::decided(const Bucket& b, Isa) const {
   std::string text = "power ";
   append_real(text, 1 / (q - 1));
-  return text + " by SVD in " + dtype_name(dtype);
+  return text + " by SVD in " + dtype_name(b.dtype);
 }
 
 Stage schatten_descent(const SchattenDescent& o) {

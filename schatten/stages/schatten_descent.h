@@ -36,7 +36,7 @@ struct SchattenDescent {
   Traits traits() const { return {.locality = Locality::matrix, .takes_vectors = false}; }
   StateSpec state(const Bucket&) const { return {.name = name()}; }
   Tensor apply(const Tensor& u, State& s, const Step& step) const;
-  std::string decided(at::ScalarType dtype) const;
+  std::string decided(const Bucket& b, Isa isa) const;
   Value to_value() const { return stage_value(name(), *this); }
 };
 Stage schatten_descent(const SchattenDescent& options);

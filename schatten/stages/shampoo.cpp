@@ -12,19 +12,21 @@ namespace schatten {
 namespace {
 
 /// (S + eps I)^power for power < 0, and 0 for S = 0 without eps. Below `noise` lambda_max nothing is known.
-Tensor inverse_root(const Tensor& s, double power, double eps, double noise) {
+Tensor inverse_root(const Tensor& s, double power, double eps, double noise, Isa isa) {
   const auto [values, vectors] = at::linalg_eigh(s);
   const double lowest = noise * values[-1].item<double>();
   const Tensor known = values.clamp_min(std::max(lowest, 0.0)) + eps;
   const Tensor roots = at::where(known > 0, known.pow(power), at::zeros_like(known));
-  return gram_of_rows(vectors * roots.sqrt(), Products::float32);
+  return gram_of_rows(vectors * roots.sqrt(), Products::float32, isa);
 }
 
 /// A B and X X^T, batches by ATen.
-Tensor product(const Tensor& a, const Tensor& b, Products how) {
-  return a.dim() == 2 ? multiply(a, b, how) : at::matmul(a, b);
+Tensor product(const Tensor& a, const Tensor& b, Products how, Isa isa) {
+  return a.dim() == 2 ? multiply(a, b, how, isa) : at::matmul(a, b);
 }
-Tensor gram(const Tensor& x, Products how) { return x.dim() == 2 ? gram_of_rows(x, how) : at::matmul(x, x.mT()); }
+Tensor gram(const Tensor& x, Products how, Isa isa) {
+  return x.dim() == 2 ? gram_of_rows(x, how, isa) : at::matmul(x, x.mT());
+}
 
 struct ShampooModel {
   Shampoo options;
@@ -32,7 +34,7 @@ struct ShampooModel {
   std::string name() const { return "shampoo_precondition"; }
   Traits traits() const { return {.locality = Locality::matrix, .takes_vectors = false}; }
   Value to_value() const { return stage_value(name(), options); }
-  std::string decided(at::ScalarType dtype) const { return decided_products(options.products, dtype); }
+  std::string decided(const Bucket& b, Isa isa) const { return decided_products(options.products, b.dtype, isa); }
 
   bool left(int64_t rows, int64_t cols) const {
     return rows <= options.max_dim && (options.sides == ShampooSides::both || rows <= cols || cols > options.max_dim);
@@ -42,8 +44,8 @@ struct ShampooModel {
   }
   StateSpec state(const Bucket& b) const;
   Tensor apply(const Tensor& u, State& s, const Step& step) const;
-  Tensor root(const std::string& side, const Tensor& gram, double power, State& s, int64_t t) const;
-  Tensor renewed(const Tensor& statistics, double power, int64_t t) const;
+  Tensor root(const std::string& side, const Tensor& gram, double power, State& s, const Step& step) const;
+  Tensor renewed(const Tensor& statistics, double power, const Step& step) const;
 };
 
 StateSpec ShampooModel::state(const Bucket& b) const {
@@ -62,22 +64,23 @@ StateSpec ShampooModel::state(const Bucket& b) const {
   return spec;
 }
 
-Tensor ShampooModel::renewed(const Tensor& statistics, double power, int64_t t) const {
+Tensor ShampooModel::renewed(const Tensor& statistics, double power, const Step& step) const {
   const bool ema = options.accumulation == Accumulation::ema;
-  const Tensor read = ema ? statistics / (1 - std::pow(options.beta, static_cast<double>(t))) : statistics;
+  const Tensor read = ema ? statistics / (1 - std::pow(options.beta, static_cast<double>(step.step))) : statistics;
   const Tensor s = options.compute == ComputeDtype::float64 ? read.to(at::kDouble) : read;
   const double noise = rank_floor(read.scalar_type(), s.size(-2), s.size(-1));
-  return with_each_matrix(s, [&](const Tensor& x) { return inverse_root(x, power, options.eps, noise); })
+  return with_each_matrix(s, [&](const Tensor& x) { return inverse_root(x, power, options.eps, noise, step.isa); })
       .to(statistics.scalar_type());
 }
 
-Tensor ShampooModel::root(const std::string& side, const Tensor& gram, double power, State& s, int64_t t) const {
+Tensor ShampooModel::root(const std::string& side, const Tensor& gram, double power, State& s, const Step& step) const {
   Tensor& statistics = s[side];
   if (options.accumulation == Accumulation::sum) statistics.add_(gram);
   else statistics.lerp_(gram, 1 - options.beta);
-  if (options.every == 1) return renewed(statistics, power, t);
+  if (options.every == 1) return renewed(statistics, power, step);
   Tensor& kept = s[side + "_root"];
-  if (t <= options.every || t % options.every == 0) kept.copy_(renewed(statistics, power, t));
+  const int64_t t = step.step;
+  if (t <= options.every || t % options.every == 0) kept.copy_(renewed(statistics, power, step));
   return kept;
 }
 
@@ -87,8 +90,8 @@ Tensor ShampooModel::apply(const Tensor& u, State& s, const Step& step) const {
   const double power = l && r ? -0.25 : -0.5;
   Tensor x = g;
   const Products how = options.products;
-  if (l) x = product(root("L", gram(g, how), power, s, step.step), x, how);
-  if (r) x = product(x, root("R", gram(g.mT(), how), power, s, step.step), how);
+  if (l) x = product(root("L", gram(g, how, step.isa), power, s, step), x, how, step.isa);
+  if (r) x = product(x, root("R", gram(g.mT(), how, step.isa), power, s, step), how, step.isa);
   return x.to(u.scalar_type());
 }
 

@@ -47,7 +47,7 @@ struct SignBetweenModel {
     return Sign{}.apply(u, none, step);
   }
   void probe(const Tensor& h, State& s, const Step& step) const { inner.probe(h, s.child(0), step); }
-  std::string decided(at::ScalarType dtype) const { return inner.decided(dtype); }
+  std::string decided(const Bucket& b, Isa isa) const { return inner.decided(b, isa); }
   std::string noticed() const { return inner.noticed(); }
   Value to_value() const { return bracket_value(name(), options, inner); }
 };

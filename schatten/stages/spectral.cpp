@@ -20,14 +20,16 @@ struct OrthogonalizeModel {
     const at::ScalarType compute = compute_dtype(options.compute, u.scalar_type(), step.isa, u.device());
     return newton_schulz(u, iteration, step.isa, compute);
   }
-  std::string decided(at::ScalarType dtype) const {
-    const bool split = iteration.split_bfloat16 && block_kernels(this_isa(), Arithmetic::bfloat16x2);
-    const std::string by = options.iteration == PolarIteration::automatic
-                               ? ""
-                               : std::string(" by ") + std::string(enum_name(options.iteration));
-    return iteration.schedule.name + " Newton-Schulz" + by + ", " +
-           std::to_string(iteration.schedule.coefficients.size()) + " steps in " +
-           (split ? "bfloat16x2" : dtype_name(compute_dtype(options.compute, dtype)));
+  std::string decided(const Bucket& b, Isa isa) const {
+    const std::string head = iteration.schedule.name + " Newton-Schulz",
+                      steps = ", " + std::to_string(iteration.schedule.coefficients.size()) + " steps";
+    const at::ScalarType compute = compute_dtype(options.compute, b.dtype, isa, b.device);
+    if (b.rows > 0)
+      return head + steps + ": " + plan_polar(b.rows, b.cols, compute, iteration, isa, b.device).describe();
+    const bool split = iteration.split_bfloat16 && block_kernels(isa, Arithmetic::bfloat16x2);
+    const bool chosen = options.iteration == PolarIteration::automatic;
+    return head + (chosen ? "" : " by " + std::string(enum_name(options.iteration))) + steps + " in " +
+           (split ? "bfloat16x2" : dtype_name(compute));
   }
   Value to_value() const { return stage_value(name(), options); }
 };
@@ -38,7 +40,7 @@ struct ExactPolarModel {
   Traits traits() const { return {.locality = Locality::matrix, .takes_vectors = false}; }
   StateSpec state(const Bucket&) const { return {.name = name()}; }
   Tensor apply(const Tensor& u, State&, const Step&) const { return spectral_power_svd(u, 0); }
-  std::string decided(at::ScalarType dtype) const { return "polar factor by SVD in " + dtype_name(dtype); }
+  std::string decided(const Bucket& b, Isa) const { return "polar factor by SVD in " + dtype_name(b.dtype); }
   Value to_value() const { return stage_value(name(), options); }
 };
 

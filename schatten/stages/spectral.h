@@ -14,8 +14,7 @@ constexpr auto enum_names(ComputeDtype) {
   return std::to_array<std::string_view>({"auto", "bfloat16", "bfloat16x2", "float32", "float64"});
 }
 /// What `automatic` means for an iteration: on a CPU by its instructions, on any other device bfloat16.
-at::ScalarType compute_dtype(ComputeDtype choice, at::ScalarType input, Isa isa = this_isa(),
-                             at::Device device = at::kCPU);
+at::ScalarType compute_dtype(ComputeDtype choice, at::ScalarType input, Isa isa, at::Device device = at::kCPU);
 
 /// The (approximate) polar factor: every singular value towards 1.
 ///   U = NS_T(X / |X|_F),  X <- a X + b (X X^T) X + c (X X^T)^2 X per step        [.., m, n]

@@ -38,7 +38,8 @@ struct SpectralPowerModel {
     return mixture && !device.is_cpu() ? PowerMethod::mixture : PowerMethod::rational;
   }
   at::ScalarType dtype(at::ScalarType input) const {
-    return options.compute == ComputeDtype::automatic ? input : compute_dtype(options.compute, input);
+    if (options.compute == ComputeDtype::automatic) return input;
+    return compute_dtype(options.compute, input, Isa::portable);  // named, whatever the instructions
   }
   Products products() const {
     return options.compute == ComputeDtype::float32 ? Products::float32 : Products::automatic;
@@ -79,11 +80,11 @@ struct SpectralPowerModel {
     return std::to_string(raises) + " times a shift raised until Cholesky went through, " + std::to_string(fallbacks) +
            " times eigenvalues instead";
   }
-  std::string decided(at::ScalarType input) const {
-    const at::ScalarType in = dtype(input);
+  std::string decided(const Bucket& b, Isa isa) const {
+    const at::ScalarType in = dtype(b.dtype);
     const std::string head = "power " + shortest(options.power);
     if (options.power == 1 && exact()) return "power 1: the input itself";
-    switch (method(in, at::kCPU)) {
+    switch (method(in, b.device)) {
       case PowerMethod::svd: return head + " by SVD in " + dtype_name(in);
       case PowerMethod::eigh: return head + " by eigenvalues of the float64 Gram matrix";
       case PowerMethod::rank: return head + " of the rank by SVD in " + dtype_name(in);
@@ -96,7 +97,7 @@ struct SpectralPowerModel {
                bound(mixture->error, mixture->interval);
       default: break;
     }
-    const std::string products = decided_products(this->products(), in);
+    const std::string products = decided_products(this->products(), in, isa);
     return head + " by " + std::to_string(options.poles) + " Cholesky inverses in " + dtype_name(in) +
            (products.empty() ? "" : ", " + products) + bound(rational.error, rational.interval);
   }

@@ -45,8 +45,8 @@ struct Chain {
     for (const Stage& s : stages) list.push_back(s.to_value());
     return Value::Table{{"chain", std::move(list)}};
   }
-  std::string decided(at::ScalarType dtype) const {
-    return joined([dtype](const Stage& s) { return s.decided(dtype); });
+  std::string decided(const Bucket& b, Isa isa) const {
+    return joined([&](const Stage& s) { return s.decided(b, isa); });
   }
   std::string noticed() const {
     return joined([](const Stage& s) { return s.noticed(); });
@@ -80,7 +80,7 @@ struct Named {
     table["named"] = label;
     return table;
   }
-  std::string decided(at::ScalarType dtype) const { return inner.decided(dtype); }
+  std::string decided(const Bucket& b, Isa isa) const { return inner.decided(b, isa); }
   std::string noticed() const { return inner.noticed(); }
 };
 

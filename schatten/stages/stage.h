@@ -20,7 +20,7 @@ namespace schatten {
 /// (conv [out, in*kh*kw], vector [1, n]).
 struct Bucket {
   const ParameterInfo* parameter = nullptr;
-  int64_t rows = 0, cols = 0;
+  int64_t rows = 0, cols = 0;         // 0: none in particular
   at::ScalarType dtype = at::kFloat;  // of the state, unless a slot says otherwise
   at::Device device = at::kCPU;
   Rng shared{};  // the same for all parameters of an optimizer: joint draws
@@ -68,6 +68,12 @@ class State {
       else visit(here + spec.name, tensor);
     }
     for (State& c : children_) c.each(visit, name_.empty() ? prefix : here);
+  }
+  /// The tensors and their declarations in the same order, without their names: for each step.
+  template <class Visit>
+  void tensors(Visit&& visit) {
+    for (auto& [spec, tensor] : slots_) visit(tensor, spec);
+    for (State& c : children_) c.tensors(visit);
   }
   /// The same state seen through another view of every tensor (slices of elementwise stages).
   template <class View>
@@ -148,9 +154,11 @@ class Stage {
   /// apply_in_place(u, state, step).
   Tensor apply_in_place(const Tensor& u, State& s, const Step& step) const { return self_->apply_in_place(u, s, step); }
   Value to_value() const { return self_->to_value(); }
-  /// What this machine and dtype make of options that leave a choice ("Newton-Schulz, 5 steps in bfloat16"); "" when
-  /// there is none. A model says so by a member decided(dtype).
-  std::string decided(at::ScalarType dtype) const { return self_->decided(dtype); }
+  /// What dtype, shape and instructions make of options that leave a choice ("quintic Newton-Schulz, 5 steps: gram,
+  /// bfloat16, restart before step 2 and 4"); "" when there is none. A model says so by a member decided(bucket, isa).
+  std::string decided(const Bucket& b, Isa isa) const { return self_->decided(b, isa); }
+  /// The same whatever the shape.
+  std::string decided(at::ScalarType dtype, Isa isa) const { return decided(Bucket{.dtype = dtype}, isa); }
   /// The stages of a chain in their order; of every other stage, itself. (A chain is a model with a member `stages`.)
   std::vector<Stage> parts() const;
   /// Takes in a probe (see Traits::probe) of the matrix's shape. A model that wants none has no member probe().
@@ -168,7 +176,7 @@ class Stage {
     virtual Tensor apply(const Tensor&, State&, const Step&) const = 0;
     virtual Tensor apply_in_place(const Tensor&, State&, const Step&) const = 0;
     virtual Value to_value() const = 0;
-    virtual std::string decided(at::ScalarType) const = 0;
+    virtual std::string decided(const Bucket&, Isa) const = 0;
     virtual std::vector<Stage> parts() const = 0;
     virtual std::string noticed() const = 0;
     virtual void probe(const Tensor&, State&, const Step&) const = 0;
@@ -185,8 +193,8 @@ class Stage {
       else return model.apply(u, s, t);
     }
     Value to_value() const override { return model.to_value(); }
-    std::string decided(at::ScalarType dtype) const override {
-      if constexpr (requires { model.decided(dtype); }) return model.decided(dtype);
+    std::string decided(const Bucket& b, Isa isa) const override {
+      if constexpr (requires { model.decided(b, isa); }) return model.decided(b, isa);
       else return "";
     }
     std::vector<Stage> parts() const override {

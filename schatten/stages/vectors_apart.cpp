@@ -27,7 +27,10 @@ struct VectorsApartModel {
   }
   void probe(const Tensor& h, State& s, const Step& step) const { stage_of(step.parameter).probe(h, s.child(0), step); }
   Value to_value() const { return bracket_value(name(), options, matrices); }
-  std::string decided(at::ScalarType dtype) const { return both(matrices.decided(dtype), vectors.decided(dtype)); }
+  std::string decided(const Bucket& b, Isa isa) const {
+    return b.parameter ? stage_of(*b.parameter).decided(b, isa)
+                       : both(matrices.decided(b, isa), vectors.decided(b, isa));
+  }
   std::string noticed() const { return both(matrices.noticed(), vectors.noticed()); }
 
   static std::string both(const std::string& matrix, const std::string& vector) {

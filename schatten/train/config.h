@@ -13,10 +13,13 @@
 
 namespace schatten {
 
-/// auto: the best that the CPU has, and after a resume that of the checkpoint. Others as in schatten/kernels/isa.h.
-enum class KernelChoice { automatic, portable, avx2, avx512, avx512_bf16, amx_bf16 };
+/// auto: see choose_kernels (train/kernel_choice.h). Every other value is an Isa, one further on.
+enum class KernelChoice { automatic };
 constexpr auto enum_names(KernelChoice) {
-  return std::to_array<std::string_view>({"auto", "portable", "avx2", "avx512", "avx512_bf16", "amx_bf16"});
+  constexpr auto sets = enum_names(Isa{});
+  std::array<std::string_view, sets.size() + 1> names{"auto"};
+  for (size_t i = 0; i < sets.size(); ++i) names[i + 1] = sets[i];
+  return names;
 }
 
 /// [optimizer]: tables of {recipe = "...", lr = ..., options...}; see recipe/registry.h for their keys.

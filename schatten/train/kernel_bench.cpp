@@ -190,14 +190,6 @@ NewtonSchulzOptions quintic(PolarIteration iteration, bool split) {
   return {.schedule = polynomial_schedule("quintic"), .iteration = iteration, .restarts = {}, .split_bfloat16 = split};
 }
 
-/// Operations of a way with symmetric products at half price: 3 n^2 m + (4 t - 3) n^3 for t steps without X between.
-double needed_operations(const PolarPlan& plan, double n, double m, double steps) {
-  if (plan.iteration == PolarIteration::textbook) return steps * (4 * n * n * m + 2 * n * n * n);
-  if (plan.iteration == PolarIteration::triangle) return steps * (3 * n * n * m + n * n * n);
-  const auto segments = static_cast<double>(plan.restarts.size() + 1);
-  return segments * 3 * n * n * m + (4 * steps - 3 * segments) * n * n * n;
-}
-
 struct ComputeWay {
   at::ScalarType dtype;
   bool split;
@@ -220,7 +212,8 @@ void ShapeBench::newton_schulz_ways() {
                                 textbook = quintic(PolarIteration::textbook, false);
       const auto steps = static_cast<double>(ours.schedule.coefficients.size());
       run({"Newton-Schulz, " + std::string(enum_name(plan.iteration)), way.name, "textbook loop",
-           steps * (4 * n * n * m + 2 * n * n * n), needed_operations(plan, n, m, steps),
+           polar_products(PolarIteration::textbook, steps, 0).operations(n, m, 1),
+           polar_products(plan.iteration, steps, plan.restarts.size()).operations(n, m, 0.5),
            peak_of(peaks_, plan.arithmetic),
            [&](int64_t copy) { results[copy] = newton_schulz(x_, ours, o_.isa, way.dtype); },
            [&](int64_t copy) { theirs[copy] = newton_schulz(x_, textbook, o_.isa, way.dtype); },
@@ -359,10 +352,7 @@ Isa parse_isa(const std::string& text) {
   if (text.empty()) return this_isa();
   Isa isa{};
   read_field(Value(text), "bench", "isa", isa);
-  if (isa > best_isa())
-    fail_usage(
-        {"bench", "instructions that this CPU has (" + std::string(enum_name(best_isa())) + " and less)", text, ""});
-  return isa;
+  return checked_isa(isa, "bench");
 }
 
 double Peaks::bandwidth() const { return std::max({copy, triad, scale}); }

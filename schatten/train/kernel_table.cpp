@@ -75,27 +75,13 @@ std::string format_kernel_footer(int width) {
          "\n";
 }
 
-namespace {
-
-std::string way_text(const Value& plan) {
-  std::string text = plan.at("iteration").as_string() + (plan.at("kernels").as_bool() ? "" : ", by ATen");
-  bool first = true;
-  for (const Value& step : plan.at("restarts").as_array()) {
-    text += (first ? ", restart before step " : ", ") + std::to_string(step.as_integer());
-    first = false;
-  }
-  return text;
-}
-
-}  // namespace
-
 std::string format_plans(const Value& plans) {
   std::string text = shape_text(plans.at("rows").as_integer(), plans.at("cols").as_integer()) +
                      "  five quintic steps, " + plans.at("isa").as_string() + "\n";
   for (const Value& plan : plans.at("plans").as_array()) {
-    const bool chosen = plan.at("chosen").as_bool(), automatic = plan.at("automatic").as_bool();
-    text += (chosen && automatic ? "> " : "  ") + pad(chosen ? plan.at("compute").as_string() : "", 11) +
-            pad(format_seconds(plan.at("seconds").as_real()), 8, true) + "  " + way_text(plan) + "\n";
+    const bool taken = plan.at("chosen").as_bool() && plan.at("automatic").as_bool();
+    text += (taken ? "> " : "  ") + pad(format_seconds(plan.at("seconds").as_real()), 8, true) + "  " +
+            plan.at("way").as_string() + "\n";
   }
   return text;
 }

@@ -34,12 +34,14 @@ void make_folder(const fs::path& folder) {
 
 }  // namespace
 
-RunFiles::RunFiles(const RunConfig& config, const Value& past, const std::vector<std::string>& command)
+RunFiles::RunFiles(const RunConfig& config, const Value& past, const std::vector<std::string>& command,
+                   const Value& kernels)
     : folder_(run_directory(config)) {
   make_folder(folder_);
   if (past.is_null()) {
     write_file_durably(folder_ / "config.toml", to_toml(resolved(config)));
     Value environment = describe_environment();
+    merge(environment, kernels);
     environment["command"] = Value::array();
     for (const std::string& word : command) environment["command"].push_back(word);
     write_file_durably(folder_ / "environment.json", to_pretty_json(environment) + "\n");

@@ -14,7 +14,8 @@ namespace schatten {
 class RunFiles {
  public:
   /// `past`: what `sizes` said when the checkpoint that the run goes on from was written; null for a new run.
-  RunFiles(const RunConfig& config, const Value& past, const std::vector<std::string>& command);
+  /// `kernels`: what was decided on them, for environment.json.
+  RunFiles(const RunConfig& config, const Value& past, const std::vector<std::string>& command, const Value& kernels);
   /// A line of metrics.jsonl, its numbers in TensorBoard, and the reporter told.
   void record(Value record, Reporter& reporter);
   void spectrum(const Value& record);

@@ -7,6 +7,7 @@
 #include <schatten/parameters/sharpness.h>
 #include <schatten/train/checkpoint.h>
 #include <schatten/train/environment.h>
+#include <schatten/train/kernel_choice.h>
 #include <schatten/train/progress_impl.h>
 #include <schatten/train/protocols.h>
 #include <schatten/train/run_files.h>
@@ -50,7 +51,7 @@ class Run {
  private:
   void set_up();
   std::vector<Route> routes_for(const LanguageModel& model) const;
-  Isa kernels_for(const std::optional<fs::path>& checkpoint) const;
+  void make_optimizer(const std::optional<fs::path>& checkpoint);
   Value resume_from(const fs::path& checkpoint);
   void announce();
   Value summary() const;
@@ -84,6 +85,7 @@ class Run {
   std::shared_ptr<const Corpus> corpus_;
   std::unique_ptr<LanguageModel> model_;
   std::unique_ptr<Optimizer> optimizer_;
+  Value kernels_;  // what was decided on them: {kernels, plans}
   std::unique_ptr<Loader> loader_;
   std::map<Split, std::vector<Batch>> held_out_;
   std::unique_ptr<SpectraRecorder> spectra_;
@@ -113,9 +115,7 @@ void Run::set_up() {
     if (const auto inside = latest_checkpoint(from)) from = *inside / "model.safetensors";
     model_->load_weights(load_safetensors(from));
   }
-  optimizer_ =
-      std::make_unique<Optimizer>(model_->parameters(), routes_for(*model_),
-                                  OptimizerOptions{.seed = rng_.of("optimizer").key(), .isa = kernels_for(checkpoint)});
+  make_optimizer(request_.start == Start::fresh ? std::nullopt : checkpoint);
   if (config_.optimizer.average > 0)
     average_ = std::make_unique<WeightAverage>(model_->parameters(), config_.optimizer.average);
   base_lr_ = optimizer_->assignments().front().lr;
@@ -132,28 +132,25 @@ void Run::set_up() {
   if (config_.spectra.every > 0)
     spectra_ = std::make_unique<SpectraRecorder>(*optimizer_, model_->parameters(), config_.spectra.match, rng_.key());
   const Value past = checkpoint && request_.start != Start::fresh ? resume_from(*checkpoint) : Value();
-  files_ = std::make_unique<RunFiles>(config_, past, request_.command);
+  files_ = std::make_unique<RunFiles>(config_, past, request_.command, kernels_);
   announce();
   began_cpu_ = process_cpu_seconds();
 }
 
-/// The config's choice; `auto` goes on with what the checkpoint was written with, where this CPU has it.
-Isa Run::kernels_for(const std::optional<fs::path>& checkpoint) const {
-  if (config_.optimizer.kernels != KernelChoice::automatic) {
-    const Isa asked = static_cast<Isa>(static_cast<int>(config_.optimizer.kernels) - 1);
-    if (asked > best_isa())
-      fail_usage({"optimizer.kernels", "instructions that this CPU has (" + std::string(enum_name(best_isa())) + ")",
-                  std::string(enum_name(asked)), "auto takes the best there are."});
-    return asked;
-  }
-  if (!checkpoint || request_.start == Start::fresh) return this_isa();
-  const std::string saved = load_checkpoint_state(*checkpoint).string_or("kernels", std::string(enum_name(this_isa())));
-  Isa isa{};
-  read_field(Value(saved), "checkpoint", "kernels", isa);
-  if (isa <= best_isa()) return isa;
-  reporter_.on_message("note: the checkpoint was written with " + saved + " kernels, this CPU has " +
-                       std::string(enum_name(best_isa())) + ": results may differ in the last bits");
-  return this_isa();
+void Run::make_optimizer(const std::optional<fs::path>& checkpoint) {
+  std::optional<std::string> saved;
+  if (checkpoint)
+    if (const Value state = load_checkpoint_state(*checkpoint); state.find("kernels"))
+      saved = state.at("kernels").as_string();
+  const ChosenKernels chosen = choose_kernels(config_.optimizer.kernels, saved);
+  if (!chosen.note.empty()) reporter_.on_message(chosen.note);
+  const std::vector<Route> routes = routes_for(*model_);
+  std::vector<ParameterInfo> infos;
+  for (const Parameter& p : model_->parameters()) infos.push_back(p.info);
+  optimizer_ = std::make_unique<Optimizer>(model_->parameters(), routes,
+                                           OptimizerOptions{.seed = rng_.of("optimizer").key(), .isa = chosen.isa});
+  kernels_ = Value::Table{{"kernels", std::string(enum_name(chosen.isa))},
+                          {"plans", kernel_plans(routes, infos, scalar_type(config_.train.dtype), chosen.isa)}};
 }
 
 /// A model that keeps unit rows gets them projected back at every step, unless the config says how else (the routing
@@ -178,6 +175,9 @@ Value Run::resume_from(const fs::path& folder) {
     reporter_.on_message("note: the checkpoint was written with " + std::to_string(threads) +
                          " threads, now there are " + std::to_string(at::get_num_threads()) +
                          ": results may differ in the last bits");
+  const Value* plans = saved.state.find("plans");
+  if (plans && saved.state.at("kernels") == kernels_.at("kernels"))
+    if (const std::string note = changed_plans(*plans, kernels_.at("plans")); !note.empty()) reporter_.on_message(note);
   model_->load_weights(saved.model);
   optimizer_->load_state(saved.optimizer);
   if (average_ && saved.average) average_->load_state(*saved.average);
@@ -481,10 +481,10 @@ void Run::checkpoint() {
   c.state = Value::Table{{"config_hash", config_hash(config_)},
                          {"position", loader_->position()},
                          {"threads", static_cast<int64_t>(at::get_num_threads())},
-                         {"kernels", enum_name(optimizer_->isa())},
                          {"corpus", corpus_->id()},
                          {"progress", write_fields(saved)},
                          {"logs", files_->sizes()}};
+  merge(c.state, kernels_);
   files_->flush();
   save_checkpoint(folder_, c, config_.train.keep_checkpoints);
 }

@@ -169,6 +169,55 @@ TEST(Products, AddAMultipleOfAMatrixAndOfTheIdentityOnce) {
   }
 }
 
+/// With a scale or the identity alone, too.
+TEST(Products, SymmetricOnesGoToRowsAndColumns) {
+  const int64_t n = 70, m = 90;
+  for (const Case& c : cases())
+    for (const auto& [alpha, gamma] : {std::pair{0.5f, 0.f}, {1.f, 3.f}}) {
+      SCOPED_TRACE(c.name() + " " + std::to_string(alpha));
+      Scratch scratch;
+      std::vector<float> x = entries(n * m, 12), rows(static_cast<size_t>(n * n)), columns(rows.size());
+      const Tiled tx = imported(scratch, c.kernels, x, n, m);
+      Matrix expected = product(doubles(x), doubles(x), n, m, n, true);
+      for (int64_t i = 0; i < n * n; ++i)
+        expected[static_cast<size_t>(i)] = alpha * expected[static_cast<size_t>(i)] + (i % (n + 1) == 0 ? gamma : 0);
+      for (const Plain& to :
+           {Plain{.f32 = rows.data(), .row_stride = n}, Plain{.f32 = columns.data(), .row_stride = 1, .col_stride = n}})
+        multiply(
+            c.kernels,
+            {.a = tx, .b = tx, .transposed = true, .symmetric = true, .alpha = alpha, .gamma = gamma, .plain = &to});
+      EXPECT_LT(relative_error(rows, expected), 4 * c.rounding() + 1e-6);
+      for (int64_t i = 0; i < n; ++i)
+        for (int64_t j = 0; j < n; ++j)
+          ASSERT_EQ(rows[static_cast<size_t>(i * n + j)], columns[static_cast<size_t>(j * n + i)]) << i << " " << j;
+    }
+}
+
+/// What lies beyond the edges of a matrix, seen as a larger one.
+TEST(Products, PaddingStaysZero) {
+  const int64_t n = 70, whole = blocks_of(n) * kBlock;
+  for (const Case& c : cases()) {
+    SCOPED_TRACE(c.name());
+    Scratch scratch;
+    std::vector<float> x = entries(n * n, 13);
+    const Tiled tx = imported(scratch, c.kernels, x, n, n), sum = take_symmetric(scratch, c.kernels, n),
+                more = take_symmetric(scratch, c.kernels, n);
+    multiply(c.kernels, {.a = tx, .b = tx, .transposed = true, .symmetric = true, .gamma = 3, .tiled = &sum});
+    add_identity(c.kernels, sum, 2, more);
+    const std::vector<float> before = read_back(c.kernels, sum), after = read_back(c.kernels, more);
+    EXPECT_NEAR(after[0] - before[0], 2, 2 * c.rounding() * after[0]);
+    EXPECT_EQ(after[1], before[1]);
+    for (const Tiled& t : {tx, sum, more}) {
+      const std::vector<float> all = read_back(c.kernels, {whole, whole, t.data});
+      for (int64_t i = 0; i < whole; ++i)
+        for (int64_t j = 0; j < whole; ++j)
+          if (i >= n || j >= n) {
+            ASSERT_EQ(all[static_cast<size_t>(i * whole + j)], 0) << i << " " << j;
+          }
+    }
+  }
+}
+
 TEST(Products, ResultsDoNotDependOnTheNumberOfParts) {
   for (const Case& c : cases()) {
     SCOPED_TRACE(c.name());
@@ -196,15 +245,38 @@ TEST(Products, EveryLayoutOfMemoryIsReadAndWritten) {
       import_matrix(c.kernels, layout, 2, t);
       const std::vector<float> got = read_back(c.kernels, t);
       std::vector<float> again(x.size(), -7);
-      export_matrix(c.kernels, t, 1, {.f32 = again.data(), .row_stride = row, .col_stride = col});
+      export_matrix(c.kernels, t, 4, {.f32 = again.data(), .row_stride = row, .col_stride = col});
       for (int64_t i = 0; i < n; ++i)
         for (int64_t j = 0; j < m; ++j) {
           const float expected = 2 * x[static_cast<size_t>(i * row + j * col)];
           ASSERT_NEAR(got[static_cast<size_t>(i * m + j)], expected, std::abs(expected) * c.rounding());
-          ASSERT_EQ(again[static_cast<size_t>(i * row + j * col)], got[static_cast<size_t>(i * m + j)]);
+          ASSERT_EQ(again[static_cast<size_t>(i * row + j * col)], 4 * got[static_cast<size_t>(i * m + j)]);
         }
     }
   }
+}
+
+TEST(Products, Bfloat16MemoryIsReadScaledAndWrittenInEveryLayout) {
+  const int64_t n = 37, m = 50;
+  for (const Case& c : cases())
+    for (const auto& [row, col] : {std::pair<int64_t, int64_t>{m, 1}, {1, n}, {3 * m, 3}, {m + 7, 1}}) {
+      SCOPED_TRACE(c.name() + " " + std::to_string(row));
+      Scratch scratch;
+      std::vector<uint16_t> x;
+      for (const float v : entries(n * m * 6, 14)) x.push_back(static_cast<uint16_t>(std::bit_cast<uint32_t>(v) >> 16));
+      const Tiled t = take_tiled(scratch, c.kernels, n, m);
+      import_matrix(c.kernels, {.bf16 = x.data(), .row_stride = row, .col_stride = col}, 2, t);
+      std::vector<uint16_t> again(x.size());
+      export_matrix(c.kernels, t, 1, {.bf16 = again.data(), .row_stride = row, .col_stride = col});
+      const std::vector<float> got = read_back(c.kernels, t);
+      for (int64_t i = 0; i < n; ++i)
+        for (int64_t j = 0; j < m; ++j) {
+          const auto at = static_cast<size_t>(i * row + j * col);
+          const float value = std::bit_cast<float>(static_cast<uint32_t>(x[at]) << 16);
+          ASSERT_EQ(got[static_cast<size_t>(i * m + j)], 2 * value) << i << " " << j;
+          ASSERT_EQ(std::bit_cast<float>(static_cast<uint32_t>(again[at]) << 16), 2 * value) << i << " " << j;
+        }
+    }
 }
 
 TEST(Products, Bfloat16MemoryIsRoundedToNearestEven) {

@@ -60,12 +60,13 @@ TEST(Multiply, GramMatricesAreSymmetric) {
 
 TEST(Multiply, OfFloat64IsFloat64) {
   const Tensor a = gaussian({96, 96}, 4), b = gaussian({96, 96}, 5);
-  for (const Products how : kAll) {
-    EXPECT_TRUE(at::equal(multiply(a, b, how), at::mm(a, b)));
-    EXPECT_TRUE(at::equal(gram_of_rows(a, how), at::mm(a, a.mT())));
-    EXPECT_EQ(decided_products(how, at::kDouble), "");
-    EXPECT_NE(decided_products(how, at::kFloat), "");
-  }
+  for (const Isa isa : available_isas())
+    for (const Products how : kAll) {
+      EXPECT_TRUE(at::equal(multiply(a, b, how, isa), at::mm(a, b)));
+      EXPECT_TRUE(at::equal(gram_of_rows(a, how, isa), at::mm(a, a.mT())));
+      EXPECT_EQ(decided_products(how, at::kDouble, isa), "");
+      EXPECT_NE(decided_products(how, at::kFloat, isa), "");
+    }
 }
 
 TEST(Multiply, NaNAndInfinitySurface) {
@@ -82,9 +83,9 @@ TEST(Multiply, NaNAndInfinitySurface) {
 
 TEST(Multiply, RefusesWhatCannotBe) {
   const Tensor a = gaussian({4, 6}, 8);
-  EXPECT_THROW(multiply(a, a, Products::float32), UsageError);
-  EXPECT_THROW(multiply(a, a.mT().to(at::kFloat), Products::float32), UsageError);
-  EXPECT_THROW(gram_of_rows(gaussian({2, 4, 6}, 8), Products::float32), UsageError);
+  EXPECT_THROW(multiply(a, a, Products::float32, Isa::portable), UsageError);
+  EXPECT_THROW(multiply(a, a.mT().to(at::kFloat), Products::float32, Isa::portable), UsageError);
+  EXPECT_THROW(gram_of_rows(gaussian({2, 4, 6}, 8), Products::float32, Isa::portable), UsageError);
 }
 
 }  // namespace

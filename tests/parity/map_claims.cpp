@@ -31,7 +31,7 @@ NewtonSchulzOptions gram_options(const Value& hyper) {
 /// The map in the compute dtype, its result in the dtype of x.
 Map computed(ComputeDtype compute, Map map) {
   return [compute, map = std::move(map)](const Tensor& x) {
-    return map(x.to(compute_dtype(compute, x.scalar_type()))).to(x.scalar_type());
+    return map(x.to(compute_dtype(compute, x.scalar_type(), this_isa()))).to(x.scalar_type());
   };
 }
 
