@@ -24,6 +24,7 @@ struct Context {
 void add_train(CLI::App& app, Context& context);
 void add_campaign(CLI::App& app, Context& context);
 void add_report(CLI::App& app, Context& context);
+void add_spectra(CLI::App& app, Context& context);
 void add_sample(CLI::App& app, Context& context);
 void add_recipes(CLI::App& app, Context& context);
 void add_data(CLI::App& app, Context& context);

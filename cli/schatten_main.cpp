@@ -68,6 +68,7 @@ int run(int argc, const char* const* argv, Context context) {
   add_train(app, context);
   add_campaign(app, context);
   add_report(app, context);
+  add_spectra(app, context);
   add_sample(app, context);
   add_recipes(app, context);
   add_data(app, context);

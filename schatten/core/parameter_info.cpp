@@ -49,6 +49,7 @@ Role role_of(const std::string& name, const std::vector<int64_t>& shape, int blo
   const auto parts = parts_of(name);
   const auto long_sides = std::count_if(shape.begin(), shape.end(), [](int64_t n) { return n > 1; });
   if (shape.size() < 2 || (shape.size() > 2 && long_sides < 2)) return name.ends_with("bias") ? Role::bias : Role::gain;
+  if (name.ends_with("bias_table")) return Role::bias;  // of relative positions
   if (block < 0 && names_head(parts)) return Role::head;
   if (shape.size() < 4 && (has("embed") || has("wte") || has("wpe") || has("_emb") || has("emb.")))
     return Role::embedding;

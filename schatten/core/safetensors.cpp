@@ -98,6 +98,15 @@ class Reader {
     return file;
   }
 
+  Tensor load_one(const std::string& name) {
+    for (const Entry& entry : entries_) {
+      if (entry.name != name) continue;
+      stream_.seekg(static_cast<std::streamoff>(size_ - data_size_ + entry.begin));
+      return read_tensor(entry);
+    }
+    return load(false).at(name);  // says which is near
+  }
+
  private:
   [[noreturn]] void defect(std::string expected, std::string got) const {
     fail({"safetensors " + path_.string(), std::move(expected), std::move(got), ""});
@@ -210,7 +219,7 @@ class Reader {
 
   Tensor meta(const Entry& e) const { return at::empty(e.shape, at::TensorOptions().dtype(e.dtype).device(at::kMeta)); }
 
-  // The data lie in the order of the entries without gaps, so the stream is already in place.
+  // The data lie in the order of the entries without gaps: for all of them the stream is already in place.
   Tensor read_tensor(const Entry& e) {
     Tensor tensor = at::empty(e.shape, e.dtype);
     if (e.end == e.begin) return tensor;
@@ -298,6 +307,7 @@ const Tensor& TensorFile::at(const std::string& name) const {
 }
 
 TensorFile load_safetensors(const fs::path& path) { return Reader(path).load(true); }
+Tensor load_safetensors_tensor(const fs::path& path, const std::string& name) { return Reader(path).load_one(name); }
 TensorFile load_safetensors_header(const fs::path& path) { return Reader(path).load(false); }
 
 void save_safetensors(const fs::path& path, const TensorFile& file) {

@@ -24,6 +24,8 @@ struct TensorFile {
 
 /// Reads a whole file into memory of its own. Throws Error naming the file and the defect.
 TensorFile load_safetensors(const std::filesystem::path& path);
+/// One tensor; the data of the others are not read.
+Tensor load_safetensors_tensor(const std::filesystem::path& path, const std::string& name);
 /// Header only (names, dtypes, shapes, metadata): tensors are on the meta device.
 TensorFile load_safetensors_header(const std::filesystem::path& path);
 /// Writes beside `path`, syncs and renames: the file is there in full or not at all.

@@ -12,6 +12,8 @@ std::string dtype_name(at::ScalarType dtype) {
     case at::kFloat: return "float32";
     case at::kDouble: return "float64";
     case at::kHalf: return "float16";
+    case at::kLong: return "int64";
+    case at::kByte: return "uint8";
     default: break;
   }
   std::string name = c10::toString(dtype);  // BFloat16, Long, ...

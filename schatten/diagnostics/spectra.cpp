@@ -63,13 +63,17 @@ PowerLawFit fit_power_law_hill(const std::vector<double>& singular_values, int64
   return fit_power_law(std::move(lambda), {.minimum = minimum});
 }
 
-PowerLawFit fit_power_law_shuffled(const Tensor& matrix, uint64_t seed, int64_t minimum) {
-  const Tensor shuffled = matrix.detach().to(at::kFloat).contiguous().clone();
+Tensor shuffled_entries(const Tensor& matrix, uint64_t seed) {
+  const Tensor shuffled = matrix.detach().to(at::kFloat).cpu().contiguous().clone();
   float* entries = shuffled.data_ptr<float>();
   const Rng rng = Rng(seed).of("shuffle");
   for (int64_t i = shuffled.numel() - 1; i > 0; --i)
     std::swap(entries[i], entries[rng.below(i + 1, static_cast<uint64_t>(i))]);
-  return fit_power_law_hill(singular_values(shuffled), minimum);
+  return shuffled;
+}
+
+PowerLawFit fit_power_law_shuffled(const Tensor& matrix, uint64_t seed, int64_t minimum) {
+  return fit_power_law_hill(singular_values(shuffled_entries(matrix, seed)), minimum);
 }
 
 Value to_value(const SpectralSummary& s, int points) {

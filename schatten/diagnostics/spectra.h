@@ -26,6 +26,9 @@ SpectralSummary summarize_spectrum(const Tensor& matrix);
 /// (TempBalance / AlphaDecay form): fit_power_law on the squares.
 PowerLawFit fit_power_law_hill(const std::vector<double>& singular_values, int64_t minimum = 50);
 
+/// A float32 copy on the CPU with its entries in random order.
+Tensor shuffled_entries(const Tensor& matrix, uint64_t seed);
+
 /// The same fit on an entry-shuffled copy (seeded): what a matrix of these entries without structure would give.
 PowerLawFit fit_power_law_shuffled(const Tensor& matrix, uint64_t seed, int64_t minimum = 50);
 

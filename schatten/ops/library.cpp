@@ -11,11 +11,13 @@ TORCH_LIBRARY(schatten, m) {
       "step(Tensor(a!)[] params, Tensor[] grads, Tensor(b!)[] state, str recipe, Tensor hyper, Tensor[] observed) -> "
       "()");
   m.def("probe(Tensor[] params, Tensor[] grads, Tensor(b!)[] state, str recipe, Tensor hyper) -> ()");
+  m.def("sharpness_ascent(Tensor[] params, Tensor[] grads, float[] rho, bool[] adaptive) -> Tensor[]");
 }
 
 TORCH_LIBRARY_IMPL(schatten, CompositeExplicitAutograd, m) {
   m.impl("step", &schatten::ops::step);
   m.impl("probe", &schatten::ops::probe);
+  m.impl("sharpness_ascent", &schatten::ops::sharpness_ascent);
 }
 
 // Nothing is returned, so there is nothing to work out about shapes.

@@ -12,8 +12,15 @@ namespace schatten {
 
 namespace {
 
+enum class StateDtype { automatic, float32, float64, bfloat16 };
+constexpr auto enum_names(StateDtype) {
+  return std::to_array<std::string_view>({"auto", "float32", "float64", "bfloat16"});
+}
+
 struct ParameterText {
   ParameterInfo info;
+  StateDtype dtype = StateDtype::float32;
+  std::string device = "cpu";
   void fields(auto&& visit) {
     visit("name", info.name, "");
     visit("index", info.index, "position among all parameters");
@@ -28,6 +35,8 @@ struct ParameterText {
     visit("rope_rows", info.rope_rows, "");
     visit("fused_parts", info.fused_parts, "");
     visit("unit_axis", info.unit_axis, "");
+    visit("dtype", dtype, "of the state, where the options do not say");
+    visit("device", device, "");
   }
 };
 
@@ -42,10 +51,6 @@ struct GroupText {
   }
 };
 
-enum class StateDtype { automatic, float32, float64, bfloat16 };
-constexpr auto enum_names(StateDtype) {
-  return std::to_array<std::string_view>({"auto", "float32", "float64", "bfloat16"});
-}
 enum class Kernels { automatic, portable, avx2, avx512, avx512_bf16, amx_bf16 };
 constexpr auto enum_names(Kernels) {
   return std::to_array<std::string_view>({"auto", "portable", "avx2", "avx512", "avx512_bf16", "amx_bf16"});
@@ -111,7 +116,9 @@ Request read_request(std::string_view json) {
   for (const ObservedText& o : text.observed) request.observed.emplace_back(o.what, o.block);
   for (GroupText& g : text.groups) {
     GroupRequest group{.recipe = std::move(g.recipe), .hyper = std::move(g.hyper)};
-    for (ParameterText& p : g.parameters) group.parameters.push_back(std::move(p.info));
+    for (ParameterText& p : g.parameters)
+      group.parameters.push_back(
+          {.info = std::move(p.info), .dtype = dtype_of(p.dtype).value_or(at::kFloat), .device = at::Device(p.device)});
     request.groups.push_back(std::move(group));
   }
   return request;
@@ -149,11 +156,13 @@ Plan make_plan(const Request& request, const std::vector<double>& hyper) {
             .observed = request.observed};
   for (size_t g = 0; g < request.groups.size(); ++g) {
     const Recipe& recipe = plan.stepper.routes()[g].recipe;
-    for (const ParameterInfo& info : request.groups[g].parameters) {
+    for (const auto& [info, own, device] : request.groups[g].parameters) {
       check_recipe_for(recipe, info);
-      const Bucket nowhere = bucket_of(info, at::kFloat, at::kMeta, Rng(request.options.seed));
+      const at::ScalarType dtype = request.options.state_dtype.value_or(own);
+      const Rng shared(request.options.seed);
+      const StateSpec spec = recipe.direction.state(bucket_of(info, dtype, device, shared));
       plan.slots.push_back(
-          {.parameter = {.info = info}, .route = g, .state = State(recipe.direction.state(nowhere), nowhere)});
+          {.parameter = {.info = info}, .route = g, .state = State(spec, bucket_of(info, dtype, at::kMeta, shared))});
     }
   }
   return plan;
@@ -217,6 +226,7 @@ Value slots_of(const Slot& slot) {
                                 {"path", path},
                                 {"shape", shape},
                                 {"like_parameter", spec.shape.empty()},
+                                {"resizes", spec.resizes},
                                 {"dtype", spec.dtype ? Value(dtype_name(*spec.dtype)) : Value()}});
   });
   return list;
@@ -236,11 +246,12 @@ Value described(const Recipe& recipe, const OptimizerOptions& options) {
   return Value::Table{{"name", recipe.name},
                       {"locality", enum_name(locality_of(recipe))},
                       {"reads_param", traits.reads_param},
+                      {"takes_vectors", traits.takes_vectors},
                       {"probe", enum_name(traits.probe)},
                       {"probe_every", traits.probe_every},
                       {"wants", strings(wants)},
                       {"controlled", !recipe.controllers.empty()},
-                      {"decided", recipe.direction.decided(options.state_dtype.value_or(at::kFloat))},
+                      {"decided", recipe.direction.decided(options.state_dtype.value_or(at::kFloat), options.isa)},
                       {"parameters", Value::array()}};
 }
 

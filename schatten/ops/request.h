@@ -8,11 +8,17 @@
 
 namespace schatten {
 
+struct ParameterRequest {
+  ParameterInfo info;
+  at::ScalarType dtype = at::kFloat;  // of its state, where the options do not say
+  at::Device device = at::kCPU;       // stages choose their ways by it
+};
+
 /// The parameters of one group, their recipe, and where the numbers are that may change from step to step.
 struct GroupRequest {
   Value recipe{};                    // {recipe = "muon", option = ...}
   std::vector<std::string> hyper{};  // dotted options that are taken from the tensor `hyper`, behind the learning rate
-  std::vector<ParameterInfo> parameters{};
+  std::vector<ParameterRequest> parameters{};
 };
 
 struct Request {
@@ -22,7 +28,7 @@ struct Request {
 };
 
 /// {"options": {"seed": 0, "state_dtype": "auto", "kernels": "auto"}, "observed": [{"what": ..., "block": 0}],
-///  "groups": [{"recipe": {...}, "hyper": ["momentum"], "parameters": [{"name": "w", "shape": [4, 8], ...}]}]}
+///  "groups": [{"recipe": {...}, "hyper": ["momentum"], "parameters": [{"name": "w", "shape": [4, 8], "dtype": "float32", ...}]}]}
 /// UsageError that names an unknown key.
 Request read_request(std::string_view json);
 
@@ -40,8 +46,8 @@ Plan make_plan(const Request& request, const std::vector<double>& hyper);
 /// follows from its arguments alone.
 std::shared_ptr<const Plan> cached_plan(const std::string& json, const std::vector<double>& hyper);
 
-/// What Python allocates, a line of JSON: per group {"locality", "reads_param", "probe", "probe_every", "wants", "decided",
-/// "parameters": [[{"key", "path", "shape", "dtype"}, ...], ...]}. A key is the slot's name, or its path where another
+/// What Python allocates, a line of JSON: per group {"locality", "reads_param", "takes_vectors", "probe", "probe_every", "wants", "decided",
+/// "parameters": [[{"key", "path", "shape", "resizes", "dtype"}, ...], ...]}. A key is the slot's name, or its path where another
 /// slot of the parameter has the same name; dtype null: the state's.
 std::string declared(const std::string& json, const std::vector<double>& hyper);
 

@@ -1,5 +1,6 @@
 // One optimizer step as an operator: everything that it reads and writes is an argument.
 #pragma once
+#include <ATen/core/List.h>
 #include <ATen/core/Tensor.h>
 
 #include <string>
@@ -29,5 +30,10 @@ void step(at::TensorList params, at::TensorList grads, at::TensorList state, con
 /// is written.
 void probe(at::TensorList params, at::TensorList grads, at::TensorList state, const std::string& recipe,
            const at::Tensor& hyper);
+
+/// torch.ops.schatten.sharpness_ascent(params, grads, rho, adaptive): SAM's step up for each (parameters/sharpness.h),
+/// with one norm over all of them. Nothing is written.
+std::vector<at::Tensor> sharpness_ascent(at::TensorList params, at::TensorList grads, const std::vector<double>& rho,
+                                         const c10::List<bool>& adaptive);
 
 }  // namespace schatten::ops

@@ -12,12 +12,14 @@ namespace {
 /// Half types ascend in float32: rho of the whole model is less than their spacing for one entry.
 Tensor working(const Tensor& x) { return x.to(at_least_float32(x.scalar_type())); }
 
-void check(const std::vector<Tensor>& parameters, const std::vector<Tensor>& grads, double rho) {
-  if (!std::isfinite(rho) || rho < 0)
-    fail_usage({"sharpness", "rho finite and >= 0", to_json(Value(rho)), "Published: 0.05, adaptive 2."});
-  if (parameters.size() != grads.size())
-    fail_usage({"sharpness", "one gradient (or none) per parameter, " + std::to_string(parameters.size()),
-                std::to_string(grads.size()), ""});
+void check(const std::vector<Tensor>& parameters, const std::vector<Tensor>& grads,
+           const std::vector<SharpnessOptions>& options) {
+  for (const auto& [rho, adaptive] : options)
+    if (!std::isfinite(rho) || rho < 0)
+      fail_usage({"sharpness", "rho finite and >= 0", to_json(Value(rho)), "Published: 0.05, adaptive 2."});
+  if (parameters.size() != grads.size() || parameters.size() != options.size())
+    fail_usage({"sharpness", "one gradient (or none) and one rho per parameter, " + std::to_string(parameters.size()),
+                std::to_string(grads.size()) + " and " + std::to_string(options.size()), ""});
   for (size_t i = 0; i < grads.size(); ++i)
     if (grads[i].defined() && grads[i].sizes() != parameters[i].sizes())
       fail_usage(
@@ -42,18 +44,23 @@ std::vector<Tensor> gradients_of(const std::vector<Tensor>& parameters) {
 
 std::vector<Tensor> sharpness_ascent(const std::vector<Tensor>& parameters, const std::vector<Tensor>& grads,
                                      const SharpnessOptions& options) {
-  check(parameters, grads, options.rho);
+  return each_sharpness_ascent(parameters, grads, std::vector<SharpnessOptions>(parameters.size(), options));
+}
+
+std::vector<Tensor> each_sharpness_ascent(const std::vector<Tensor>& parameters, const std::vector<Tensor>& grads,
+                                          const std::vector<SharpnessOptions>& options) {
+  check(parameters, grads, options);
   const at::NoGradGuard no_grad;
   std::vector<Tensor> scaled(grads.size()), steps(grads.size());
   for (size_t i = 0; i < grads.size(); ++i) {
     if (!grads[i].defined()) continue;
     const Tensor g = working(grads[i].detach()), w = working(parameters[i].detach());
-    scaled[i] = options.adaptive ? w.abs().mul_(g) : g;
-    steps[i] = options.adaptive ? w.square().mul_(g) : g;
+    scaled[i] = options[i].adaptive ? w.abs().mul_(g) : g;
+    steps[i] = options[i].adaptive ? w.square().mul_(g) : g;
   }
-  const double scale = options.rho / (joint_norm(scaled) + 1e-12);
-  for (Tensor& e : steps)
-    if (e.defined()) e = e.mul(scale);
+  const double norm = joint_norm(scaled) + 1e-12;
+  for (size_t i = 0; i < steps.size(); ++i)
+    if (steps[i].defined()) steps[i] = steps[i].mul(options[i].rho / norm);
   return steps;
 }
 

@@ -24,6 +24,9 @@ struct SharpnessOptions {
 /// Checked  parameters/sharpness_test (the authors' numbers).
 std::vector<Tensor> sharpness_ascent(const std::vector<Tensor>& parameters, const std::vector<Tensor>& grads,
                                      const SharpnessOptions& options);
+/// The same with a radius and a form for each: groups of parameters may have their own.
+std::vector<Tensor> each_sharpness_ascent(const std::vector<Tensor>& parameters, const std::vector<Tensor>& grads,
+                                          const std::vector<SharpnessOptions>& options);
 
 /// Between construction and restore() the parameters stand at W + e, e from their gradients.
 ///   { Perturbation up(tensors, {.rho = 0.05}); second_backward(); }   // W is back, also after an exception

@@ -140,10 +140,22 @@ void print_schedules() {
   std::fflush(stdout);
 }
 
+namespace {
+
+Value described(const std::vector<FieldHelp>& options) {
+  Value list = Value::array();
+  for (const FieldHelp& o : options)
+    list.push_back(Value::Table{{"name", o.name}, {"default", o.value}, {"help", o.help}});
+  return list;
+}
+
+}  // namespace
+
+Value described(const StageInfo& s) {
+  return Value::Table{{"name", s.name}, {"summary", s.summary}, {"options", described(s.options)}};
+}
+
 Value described(const RecipeInfo& r) {
-  Value options = Value::array();
-  for (const FieldHelp& o : r.options)
-    options.push_back(Value::Table{{"name", o.name}, {"default", o.value}, {"help", o.help}});
   Value published = Value::array();
   for (const Published& p : r.published) published.push_back(p.optimizer);
   return Value::Table{{"name", r.name},
@@ -153,7 +165,7 @@ Value described(const RecipeInfo& r) {
                       {"paper", r.paper},
                       {"state", r.state},
                       {"tune", r.tune},
-                      {"options", std::move(options)},
+                      {"options", described(r.options)},
                       {"published", std::move(published)},
                       {"recipe", to_value(r.make(Value::table()))}};
 }

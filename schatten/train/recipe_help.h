@@ -1,6 +1,7 @@
 // What `schatten recipes` shows.
 #pragma once
 #include <schatten/papers/registry.h>
+#include <schatten/stages/registry.h>
 
 #include <string>
 
@@ -14,7 +15,8 @@ void explain_recipe(const std::string& name);
 void print_recipe_memory(const std::string& preset);
 /// The polynomial schedules of Newton-Schulz: where singular values come from, and end.
 void print_schedules();
-/// Everything about a recipe as one table.
+/// Everything about a recipe, or a stage, as one table.
 Value described(const RecipeInfo& recipe);
+Value described(const StageInfo& stage);
 
 }  // namespace schatten

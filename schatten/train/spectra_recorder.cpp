@@ -1,9 +1,10 @@
 #include <ATen/ATen.h>
-#include <schatten/diagnostics/spectra.h>
+#include <schatten/diagnostics/record.h>
 #include <schatten/engine/tasks.h>
 #include <schatten/train/spectra_recorder.h>
 
 #include <algorithm>
+#include <tuple>
 
 namespace schatten {
 
@@ -34,21 +35,10 @@ std::vector<Value> SpectraRecorder::records(int64_t step) {
 }
 
 Value SpectraRecorder::record(const Parameter& p, int64_t step) const {
-  const Tensor weight = p.tensor.detach().reshape({p.info.rows(), p.info.cols()});
-  const SpectralSummary of_weight = summarize_spectrum(weight);
-  Value row = Value::Table{{"step", step}, {"name", p.info.name}, {"block", p.info.block}};
-  row["shape"] = Value::Array{p.info.rows(), p.info.cols()};
-  row["weight"] = to_value(of_weight);
-  const Tensor momentum = optimizer_.slot(p.info.name, "momentum_buffer");
-  if (momentum.defined()) row["momentum"] = to_value(summarize_spectrum(momentum));
-  if (const auto it = updates_.find(p.info.name); it != updates_.end()) {
-    const SpectralSummary of_update = summarize_spectrum(it->second.first);
-    row["update"] = to_value(of_update);
-    row["update_ratio"] = it->second.second * of_update.frobenius_norm / of_weight.frobenius_norm;
-  }
-  row["alpha"] = to_value(fit_power_law_hill(of_weight.singular_values));
-  row["alpha_shuffled"] = to_value(fit_power_law_shuffled(weight, mix(seed_, static_cast<uint64_t>(p.info.index))));
-  return row;
+  Seen seen{.weight = p.tensor.detach().reshape({p.info.rows(), p.info.cols()}),
+            .momentum = optimizer_.slot(p.info.name, "momentum_buffer")};
+  if (const auto it = updates_.find(p.info.name); it != updates_.end()) std::tie(seen.update, seen.lr) = it->second;
+  return spectra_record(p.info, step, seen, seed_);
 }
 
 }  // namespace schatten

@@ -94,6 +94,19 @@ TEST(Sharpness, TheClimbHasLengthRho) {
   }
 }
 
+/// One norm for all; each climbs by its own radius and form.
+TEST(Sharpness, ParametersMayHaveTheirOwnRadius) {
+  const auto parameters = some_parameters(at::kDouble);
+  std::vector<Tensor> grads;
+  for (const Tensor& p : parameters) grads.push_back(p.grad());
+  const auto together = sharpness_ascent(parameters, grads, {.rho = 0.3});
+  const auto apart = each_sharpness_ascent(parameters, grads, {{0.3}, {0.6}, {0}});
+  EXPECT_TRUE(at::equal(apart[0], together[0]));
+  EXPECT_TRUE(at::allclose(apart[1], 2 * together[1], 1e-15, 0));
+  EXPECT_EQ(apart[2].abs().max().item<double>(), 0);
+  EXPECT_THROW(each_sharpness_ascent(parameters, grads, {{0.3}}), UsageError);
+}
+
 TEST(Sharpness, MissingAndZeroGradientsStay) {
   auto parameters = some_parameters();
   parameters[1].mutable_grad() = Tensor();
