@@ -12,6 +12,7 @@ RECIPES: dict[str, Recipe] = {
         fixed={},
         refused={"dampening": 0.0},
         matrices=False,
+        state={},
     ),
     "adagrad": Recipe(
         "adagrad",
@@ -25,6 +26,7 @@ RECIPES: dict[str, Recipe] = {
         fixed={},
         refused={},
         matrices=False,
+        state={},
     ),
     "rmsprop": Recipe(
         "rmsprop",
@@ -33,6 +35,7 @@ RECIPES: dict[str, Recipe] = {
         fixed={},
         refused={"centered": False},
         matrices=False,
+        state={"exp_avg_sq": "square_avg"},
     ),
     "adam": Recipe(
         "adam",
@@ -41,6 +44,7 @@ RECIPES: dict[str, Recipe] = {
         fixed={},
         refused={"amsgrad": False},
         matrices=False,
+        state={},
     ),
     "adamw": Recipe(
         "adamw",
@@ -49,6 +53,7 @@ RECIPES: dict[str, Recipe] = {
         fixed={},
         refused={"amsgrad": False},
         matrices=False,
+        state={},
     ),
     "sign_muon": Recipe(
         "sign_muon",
@@ -57,6 +62,7 @@ RECIPES: dict[str, Recipe] = {
         fixed={},
         refused={},
         matrices=False,
+        state={},
     ),
     "lion": Recipe(
         "lion",
@@ -65,6 +71,7 @@ RECIPES: dict[str, Recipe] = {
         fixed={},
         refused={},
         matrices=False,
+        state={},
     ),
     "sophia": Recipe(
         "sophia",
@@ -88,6 +95,7 @@ RECIPES: dict[str, Recipe] = {
         fixed={},
         refused={},
         matrices=False,
+        state={},
     ),
     "adam_mini": Recipe(
         "adam_mini",
@@ -96,6 +104,7 @@ RECIPES: dict[str, Recipe] = {
         fixed={},
         refused={},
         matrices=False,
+        state={},
     ),
     "ademamix": Recipe(
         "ademamix",
@@ -119,6 +128,7 @@ RECIPES: dict[str, Recipe] = {
         fixed={},
         refused={},
         matrices=False,
+        state={},
     ),
     "mars": Recipe(
         "mars",
@@ -150,6 +160,7 @@ RECIPES: dict[str, Recipe] = {
         fixed={},
         refused={},
         matrices=False,
+        state={},
     ),
     "c_adamw": Recipe(
         "c_adamw",
@@ -158,6 +169,7 @@ RECIPES: dict[str, Recipe] = {
         fixed={},
         refused={},
         matrices=False,
+        state={},
     ),
     "c_lion": Recipe(
         "c_lion",
@@ -166,6 +178,7 @@ RECIPES: dict[str, Recipe] = {
         fixed={},
         refused={},
         matrices=False,
+        state={},
     ),
     "muon": Recipe(
         "muon",
@@ -193,6 +206,7 @@ RECIPES: dict[str, Recipe] = {
         fixed={"variant": "torch"},
         refused={},
         matrices=True,
+        state={},
     ),
     "muonclip": Recipe(
         "muonclip",
@@ -224,6 +238,7 @@ RECIPES: dict[str, Recipe] = {
         fixed={},
         refused={},
         matrices=True,
+        state={},
     ),
     "c_muon": Recipe(
         "c_muon",
@@ -249,6 +264,7 @@ RECIPES: dict[str, Recipe] = {
         fixed={},
         refused={},
         matrices=True,
+        state={},
     ),
     "normuon": Recipe(
         "normuon",
@@ -278,6 +294,7 @@ RECIPES: dict[str, Recipe] = {
         fixed={},
         refused={},
         matrices=True,
+        state={},
     ),
     "adamuon": Recipe(
         "adamuon",
@@ -307,6 +324,7 @@ RECIPES: dict[str, Recipe] = {
         fixed={},
         refused={},
         matrices=True,
+        state={},
     ),
     "lion_muon": Recipe(
         "lion_muon",
@@ -334,6 +352,7 @@ RECIPES: dict[str, Recipe] = {
         fixed={},
         refused={},
         matrices=True,
+        state={},
     ),
     "rmnp": Recipe(
         "rmnp",
@@ -357,6 +376,7 @@ RECIPES: dict[str, Recipe] = {
         fixed={},
         refused={},
         matrices=True,
+        state={},
     ),
     "dion": Recipe(
         "dion",
@@ -365,6 +385,7 @@ RECIPES: dict[str, Recipe] = {
         fixed={},
         refused={},
         matrices=True,
+        state={},
     ),
     "dion2": Recipe(
         "dion2",
@@ -390,6 +411,7 @@ RECIPES: dict[str, Recipe] = {
         fixed={},
         refused={},
         matrices=True,
+        state={},
     ),
     "simple_muon": Recipe(
         "simple_muon",
@@ -415,6 +437,7 @@ RECIPES: dict[str, Recipe] = {
         fixed={},
         refused={},
         matrices=True,
+        state={},
     ),
     "htmuon": Recipe(
         "htmuon",
@@ -442,6 +465,7 @@ RECIPES: dict[str, Recipe] = {
         fixed={},
         refused={},
         matrices=True,
+        state={},
     ),
     "htnormuon": Recipe(
         "htnormuon",
@@ -471,6 +495,7 @@ RECIPES: dict[str, Recipe] = {
         fixed={},
         refused={},
         matrices=True,
+        state={},
     ),
     "htadamuon": Recipe(
         "htadamuon",
@@ -502,6 +527,7 @@ RECIPES: dict[str, Recipe] = {
         fixed={},
         refused={},
         matrices=True,
+        state={},
     ),
     "schatten_descent": Recipe(
         "schatten_descent",
@@ -517,6 +543,7 @@ RECIPES: dict[str, Recipe] = {
         fixed={},
         refused={},
         matrices=True,
+        state={},
     ),
     "shampoo": Recipe(
         "shampoo",
@@ -542,6 +569,7 @@ RECIPES: dict[str, Recipe] = {
         fixed={},
         refused={},
         matrices=True,
+        state={},
     ),
     "soap": Recipe(
         "soap",
@@ -567,6 +595,7 @@ RECIPES: dict[str, Recipe] = {
         fixed={},
         refused={},
         matrices=False,
+        state={},
     ),
     "cosmos": Recipe(
         "cosmos",
@@ -596,6 +625,7 @@ RECIPES: dict[str, Recipe] = {
         fixed={},
         refused={},
         matrices=False,
+        state={},
     ),
     "galore": Recipe(
         "galore",
@@ -625,6 +655,7 @@ RECIPES: dict[str, Recipe] = {
         fixed={},
         refused={},
         matrices=True,
+        state={},
     ),
     "fira": Recipe(
         "fira",
@@ -652,6 +683,7 @@ RECIPES: dict[str, Recipe] = {
         fixed={},
         refused={},
         matrices=True,
+        state={},
     ),
     "apollo": Recipe(
         "apollo",
@@ -681,6 +713,7 @@ RECIPES: dict[str, Recipe] = {
         fixed={},
         refused={},
         matrices=True,
+        state={},
     ),
     "apollo_mini": Recipe(
         "apollo_mini",
@@ -710,6 +743,7 @@ RECIPES: dict[str, Recipe] = {
         fixed={},
         refused={},
         matrices=True,
+        state={},
     ),
     "gum": Recipe(
         "gum",
@@ -745,6 +779,7 @@ RECIPES: dict[str, Recipe] = {
         fixed={},
         refused={},
         matrices=True,
+        state={},
     ),
     "alpha_decay": Recipe(
         "alpha_decay",
@@ -753,5 +788,6 @@ RECIPES: dict[str, Recipe] = {
         fixed={},
         refused={},
         matrices=False,
+        state={},
     ),
 }

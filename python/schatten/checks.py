@@ -42,6 +42,8 @@ def check_options(recipe: Recipe, group: Mapping[str, Any]) -> None:
     if "adjust_lr_fn" in recipe.paths and group["adjust_lr_fn"] not in SHAPE_SCALES:
         known = ", ".join(map(repr, SHAPE_SCALES))
         raise ValueError(f"Adjust learning rate function {group['adjust_lr_fn']} is not supported\n  Known: {known}")
+    if group.get("nesterov") and "dampening" in recipe.refused and not group["momentum"]:
+        raise ValueError("Nesterov momentum requires a momentum and zero dampening")
     for name, only in recipe.refused.items():
         if group.get(name, only) != only:
             raise ValueError(f"schatten's {recipe.name} has no {name}: expected {only!r}, got {group[name]!r}\n  torch.optim has it.")

@@ -39,6 +39,7 @@ class Recipe:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     refused: Mapping[str, Any] = field(default_factory=dict)
     matrices: bool = False  # vectors, embeddings and heads go to an auxiliary recipe
+    state: Mapping[str, str] = field(default_factory=dict)  # torch's names for slots that the library names otherwise
     scheduled: list[tuple[str, tuple[str, ...], bool]] = field(init=False, repr=False)  # name, places, whether the value is a tuple
     unscheduled: list[str] = field(init=False, repr=False)
 
@@ -90,6 +91,10 @@ class Recipe:
 
 def _as_tuple(path: str | tuple[str, ...]) -> tuple[str, ...]:
     return path if isinstance(path, tuple) else (path,)
+
+
+# What `schatten.compose` fills in: the stages stand in the group's options.
+COMPOSED = Recipe("composed", defaults={"lr": 1e-3, "weight_decay": 0.0}, paths={"weight_decay": "decay.weight_decay"})
 
 
 def put(table: Table, path: str, value: Any) -> None:

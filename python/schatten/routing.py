@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -52,8 +54,18 @@ def split(names: Iterable[str], params: Iterable[Tensor], named: bool, roles: Ma
     if not named and any(is_matrix):
         warnings.warn(
             "parameters without names: every tensor of two or more dimensions goes to the matrix recipe, embeddings and heads, too; "
-            "pass the module or model.named_parameters() to have them told apart",
-            stacklevel=5,
+            "pass the module or model.named_parameters() to have them told apart "
+            "(in transformers' Trainer: optimizer_cls_and_kwargs=(lambda: schatten.Muon, {...}); in timm: docs/python/timm.md)",
+            stacklevel=_levels_to_the_user(),
         )
     matrices = [i for i, yes in enumerate(is_matrix) if yes]
     return matrices, [i for i, yes in enumerate(is_matrix) if not yes]
+
+
+def _levels_to_the_user() -> int:
+    """For a warning: how far above the one who warns the code is that is neither torch's nor ours."""
+    ours = tuple(os.path.dirname(module.__file__ or "") + os.sep for module in (torch, sys.modules[__package__ or __name__]))
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(ours):
+        frame, level = frame.f_back, level + 1
+    return level
