@@ -156,10 +156,20 @@ def apollo(matrices: Tensors, options: Options) -> Optimizer:
     return made
 
 
+def keller(matrices: Tensors, _: Options) -> Optimizer:
+    """Its repository's package, `pip install git+https://github.com/KellerJordan/Muon`."""
+    from muon import SingleDeviceMuon
+
+    made: Optimizer = SingleDeviceMuon(matrices, lr=RATE)
+    return made
+
+
 SOAP = {"precondition_frequency": 10, "merge_dims": False}
 MAKE: dict[str, Callable[[Tensors, Options], Optimizer]] = {
     "torch.optim.Muon": lambda matrices, _: torch.optim.Muon(matrices, lr=RATE),
     "torch.optim.AdamW": lambda tensors, _: torch.optim.AdamW(tensors, lr=RATE),
+    "torch.optim.AdamW(foreach=True)": lambda tensors, _: torch.optim.AdamW(tensors, lr=RATE, foreach=True),
+    "KellerJordan/Muon": keller,
     "torch.optim.AdamW(fused=True)": lambda tensors, _: torch.optim.AdamW(tensors, lr=RATE, fused=True),
     "textbook, float32": lambda matrices, _: FromMomentum(matrices, quintic_float32),
     "released HTMuon (SVD)": lambda matrices, o: FromMomentum(matrices, lambda x: power_by_svd(x, o["power"])),

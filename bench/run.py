@@ -16,13 +16,14 @@ import platform
 import time
 
 import kernels
+import package
 import page
 import steps
 import training
 from contest import BUSY, PAUSE
 from setting import ALL_THREADS, FULL, QUICK, ROOT, Bench, Record, Section, opened, say
 
-SECTIONS = [*steps.SECTIONS, kernels.SECTION, *training.SECTIONS]
+SECTIONS = [*steps.SECTIONS, *package.SECTIONS, kernels.SECTION, *training.SECTIONS]
 NAMES = [section.name for section in SECTIONS]
 
 METHOD = f"""Two processes, one C++ and one Python, hold the same weights and the same random tokens. They are timed in

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes python/schatten/_registry.py and _classes.py from `schatten recipes --json`: a class with a typed signature per recipe.
+"""Writes python/schatten/_registry.py and _classes.py from `schatten recipes --json`: a class with a typed signature per recipe;
+and stages.py from `schatten recipes --stages`: a function per stage.
 
 What the registry cannot know stands here: class names, the default learning rate of the authors' code, torch's words for options.
 `--check` writes nothing and fails where the files differ.
@@ -92,7 +93,13 @@ ORDER = {
     "adagrad": ["lr", "lr_decay", "weight_decay", "initial_accumulator_value", "eps"],
     "rmsprop": ["lr", "alpha", "eps", "weight_decay", "momentum", "centered"],
 }
-REFUSED = {"adamw": {"amsgrad": False}, "adam": {"amsgrad": False}, "sgd": {"dampening": 0.0}, "rmsprop": {"centered": False}}
+STATE = {"rmsprop": {"exp_avg_sq": "square_avg"}}
+REFUSED: dict[str, dict[str, Any]] = {
+    "adamw": {"amsgrad": False},
+    "adam": {"amsgrad": False},
+    "sgd": {"dampening": 0.0},
+    "rmsprop": {"centered": False},
+}
 QUINTIC = (3.4445, -4.775, 2.0315)
 TYPES = {
     "lr": "float | Tensor",
@@ -112,8 +119,8 @@ ARGUMENTS = {
 }
 
 
-def registry() -> list[dict[str, Any]]:
-    lines = subprocess.run([ROOT / "build" / "schatten", "recipes", "--json"], check=True, capture_output=True, text=True).stdout
+def registry(what: str = "--json") -> list[dict[str, Any]]:
+    lines = subprocess.run([ROOT / "build" / "schatten", "recipes", what], check=True, capture_output=True, text=True).stdout
     return [json.loads(line) for line in lines.splitlines()]
 
 
@@ -227,7 +234,8 @@ def registry_file(recipes: list[dict[str, Any]], signatures: list[Signature]) ->
             f'    "{recipe["name"]}": Recipe(\n        "{recipe["name"]}",\n'
             f"        defaults={ {k: v for k, v in signature.values.items() if k not in REFUSED.get(recipe['name'], {})}!r},\n"
             f"        paths={signature.paths!r},\n        fixed={FIXED.get(recipe['name'], {})!r},\n"
-            f"        refused={REFUSED.get(recipe['name'], {})!r},\n        matrices={is_for_matrices(recipe)},\n    ),\n"
+            f"        refused={REFUSED.get(recipe['name'], {})!r},\n        matrices={is_for_matrices(recipe)},\n"
+            f"        state={STATE.get(recipe['name'], {})!r},\n    ),\n"
         )
     return HEAD + "from .recipe import Recipe\n\nRECIPES: dict[str, Recipe] = {\n" + "".join(rows) + "}\n"
 
@@ -239,6 +247,59 @@ def classes_file(recipes: list[dict[str, Any]], signatures: list[Signature]) -> 
     )
     names = sorted(CLASSES[r["name"]][0] for r in recipes)
     return HEAD + imports + f"__all__ = {names!r}\n" + "\n".join(map(class_text, recipes, signatures))
+
+
+STAGES_HEAD = '''"""The stages that optimizers are made of; `schatten.compose` puts them together.
+
+Written by tools/refresh_python.py from the registry of stages. Do not edit.
+
+A stage is a plain dict. Where a stage takes another (``inner``), a list of stages is a chain; None is the stage that stands in the
+text. ``named`` keeps the stage's state under another name, which two stages of one kind in one chain need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .compose import Inner, Stage, made
+
+'''
+
+
+def stage_argument(option: dict[str, Any]) -> tuple[str, str, str]:
+    """Its type, its default, and what it is."""
+    try:
+        default = json.loads(option["default"])
+    except json.JSONDecodeError:  # a stage's name, or a table
+        nested = option["default"] == "{...}" and "stage" not in option["help"]
+        of_its_own = "" if option["default"] == "{...}" else f"; {option['default']} where None"
+        return ("Mapping[str, Any]" if nested else "Inner") + " | None", "None", option["help"] + of_its_own
+    if isinstance(default, list):
+        return "Sequence[Any]", "()", option["help"]
+    if isinstance(default, str) and "a stage or chain" in option["help"]:
+        return "Inner | str", repr(default), option["help"]
+    return type(default).__name__, repr(default), option["help"]
+
+
+def stage_text(stage: dict[str, Any]) -> str:
+    options = {o["name"]: stage_argument(o) for o in stage["options"]}
+    arguments = [*(f"{name}: {kind} = {default}" for name, (kind, default, _) in options.items()), "*", "named: str | None = None"]
+    passed = [f'"{stage["name"]}"', "named", *(f"{name}={name}" for name in options)]
+    lines = (textwrap.wrap(f"{name}: {text}", 120, subsequent_indent="    ") for name, (_, _, text) in options.items())
+    explained = "".join(f"        {line}\n" for each in lines for line in each)
+    body = f"\n\n    Args:\n{explained}    " if options else ""
+    return f'''
+def {stage["name"]}({", ".join(arguments)}) -> Stage:
+    """{stage["summary"][0].upper() + stage["summary"][1:]}.{body}"""
+    return made({", ".join(passed)})
+
+'''
+
+
+def stages_file(stages: list[dict[str, Any]]) -> str:
+    names = sorted(s["name"] for s in stages)
+    return STAGES_HEAD + f"__all__ = {names!r}\n\n" + "".join(map(stage_text, stages))
 
 
 def formatted(text: str) -> str:
@@ -253,6 +314,7 @@ def main() -> int:
     recipes = registry()
     signatures = [Signature(r) for r in recipes]
     files = {"_registry.py": registry_file(recipes, signatures), "_classes.py": classes_file(recipes, signatures)}
+    files["stages.py"] = stages_file(registry("--stages"))
     stale = []
     for name, text in files.items():
         path, new = PACKAGE / name, formatted(text)

@@ -286,7 +286,7 @@ def build() -> None:
 
 def sanitize() -> None:
     folder, way_out = ROOT / "build-sanitize", "The report above names the place."
-    areas = ["law", "identity", "parameters", "core", "data", "engine", "train"]
+    areas = ["kernels", "linalg", "law", "identity", "parameters", "core", "data", "engine", "train"]
     targets = ["schatten", *(f"test_{area}" for area in areas)]
     python = prepare(tests=True, targets=targets, folder=folder, options=["-DSCHATTEN_SANITIZE=ON"])
     # torch's own start-up allocations are not ours to judge: leaks off, everything else on.
@@ -352,6 +352,28 @@ def wheel() -> None:
     say(f"{kept} ({kept.stat().st_size / 1e6:.1f} MB)")
 
 
+def docs_environment() -> pathlib.Path:
+    python = prepare(tests=False, targets=["schatten", "schatten_shared"])
+    requirements = ROOT / "tools" / "requirements-docs.txt"
+    if not stamped("docs", requirements.read_text()):
+        say("installing Sphinx and what it needs")
+        pip(python, ["-r", str(requirements)], requirements.name)
+        stamp("docs", requirements.read_text())
+    return python
+
+
+def docs(*options: str) -> None:
+    """build/docs/html; `make docs-links` asks every address outside of it whether it is there, which needs the network."""
+    python = docs_environment()
+    if not shutil.which("doxygen") and not apt_install(["doxygen"]):
+        raise Trouble("docs", "doxygen, for the C++ headers", "none, and no rights to install it", "sudo apt install doxygen")
+    must("docs", [str(python), str(ROOT / "tools" / "build_docs.py"), *options], "The lines above name page and line.")
+
+
+def notebook() -> None:
+    must("notebook", [str(docs_environment()), str(ROOT / "tools" / "refresh_notebook.py")], "See above.")
+
+
 def format_sources() -> None:
     must("format", [str(python_environment(tests=True)), str(ROOT / "tools" / "check_style"), "--format"], "See above.")
 
@@ -378,7 +400,8 @@ def lint() -> None:
 
 def main() -> int:
     commands = {"test": test, "unit": unit, "demo": demo, "build": build, "sanitize": sanitize, "bench": bench,
-                "wheel": wheel, "format": format_sources, "lint": lint}
+                "wheel": wheel, "format": format_sources, "lint": lint, "docs": docs, "docs-links": lambda: docs("--links"),
+                "notebook": notebook}
     if len(sys.argv) != 2 or sys.argv[1] not in commands:
         print(f"usage: setup.py {{{','.join(commands)}}}", file=sys.stderr)
         return 2

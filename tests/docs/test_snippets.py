@@ -46,7 +46,7 @@ def test_page(page: pathlib.Path, checkout: pathlib.Path) -> None:
                 shell(f"make -n -C '{SOURCE}' {line[5:]}" if line.startswith("make ") else line, checkout)
         elif language == "cpp":
             assert any(text.strip() in f.read_text() for f in (SOURCE / "examples").rglob("*.cpp")), text
-        else:
+        elif language != "python":  # test_python_snippets.py runs those
             raise AssertionError(f"{page.name}: a snippet in '{language}' is not executed by anything")
 
 
