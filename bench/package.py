@@ -22,6 +22,7 @@ class Row:
     options: Record = dataclasses.field(default_factory=dict)
     unit: int = 1
     blocks: int = 0
+    sets: tuple[str, ...] = ("LLaMA-60M", "GPT-2-124M")
 
 
 STEADY = {"every": NEVER}
@@ -35,7 +36,7 @@ ROWS = [
     Row("schatten.AdamW", "torch.optim.AdamW(foreach=True)"),
     Row("schatten.GaLore", "galore_torch.GaLoreAdamW", options=STEADY),
     Row("schatten.APOLLO", "apollo_torch.APOLLOAdamW", options=STEADY),
-    Row("schatten.SOAP", "heavyball.SOAP", unit=10, blocks=1),
+    Row("schatten.SOAP", "heavyball.SOAP", unit=10, blocks=1, sets=("LLaMA-60M",)),
 ]
 SETS = ("LLaMA-60M", "GPT-2-124M")
 # One tensor, and as many as a small model has.
@@ -59,8 +60,8 @@ def whole_sets(bench: Bench) -> list[Record]:
     side = worker()
     for name in SETS[:1] if quick else SETS:
         workload = WORKLOADS[name]
-        for row in ROWS:
-            shapes = [list(s) for s in workload.tensors(1 if quick else row.blocks or workload.blocks)]
+        for row in (row for row in ROWS if name in row.sets):
+            shapes = [list(s) for s in workload.tensors(1 if quick else row.blocks or workload.few)]
             chosen = dataclasses.replace(row, options={**row.options, "rank": workload.rank}, unit=1 if quick else row.unit)
             for threads in sorted({1, ALL_THREADS}):
                 budget = (0.1, 2, 2, 0.01) if quick else (2.0, 5, 20, 0.1)

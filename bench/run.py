@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Measures Schatten against PyTorch and its optimizers, in turns on one machine, and writes docs/benchmarks.md.
 
-`make bench` builds, installs the peers of requirements.txt and runs it: a quarter of an hour. `--only SECTION ...`
-measures some sections and shows them (with --out: writes them). `--quick` takes a minute or two and only shows that all
+`make bench` builds, installs the peers of requirements.txt and runs it twice: for this page, and for the Python package
+(`--only package package_grid --out docs/python/benchmarks.md`): twenty minutes. `--only SECTION ...` measures some
+sections and shows them (with --out: writes them). `--quick` takes a minute or two and only shows that all
 of it works. Numbers go to build/bench/results.json, too.
 """
 
@@ -73,7 +74,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     options = parse()
     began = time.monotonic()
-    chosen = [s for s in SECTIONS if not options.only or s.name in options.only]
+    chosen = [s for s in SECTIONS if (s.name in options.only if options.only else s not in package.SECTIONS)]
     results: Record = {}
     with opened(QUICK if options.quick else FULL, options.driver, options.program) as bench:
         about = machine(bench)
@@ -87,7 +88,8 @@ def main() -> None:
     options.json.write_text(json.dumps({"machine": about, "seconds": took, **results}, indent=1) + "\n")
     words = [*(["--quick"] if options.quick else []), *(["--only", *options.only] if options.only else [])]
     head = machine_table(about, " ".join(["python bench/run.py", *words]), took)
-    generated = "\n\n".join([head, METHOD, *(shown(section, results[section.name]) for section in chosen)])
+    method = [METHOD] if any(section not in package.SECTIONS for section in chosen) else []  # theirs stands in their text
+    generated = "\n\n".join([head, *method, *(shown(section, results[section.name]) for section in chosen)])
     if busy := sum(record.get("busy", False) for records in results.values() for record in records):
         say(f"{busy} rows were measured beside other work: measure again on a quiet machine")
     out = options.out or (None if options.quick or options.only else ROOT / "docs" / "benchmarks.md")

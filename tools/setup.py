@@ -320,6 +320,8 @@ def bench() -> None:
     python = prepare(tests=True, targets=["schatten", "schatten_bench"])
     install_peers(python)
     must("bench", [str(python), "bench/run.py"], "See above.", cwd=ROOT)
+    python_page = ["--only", "package", "package_grid", "--out", "docs/python/benchmarks.md"]
+    must("bench", [str(python), "bench/run.py", *python_page], "See above.", cwd=ROOT)
 
 
 def wheel() -> None:
