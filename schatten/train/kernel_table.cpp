@@ -34,7 +34,7 @@ struct Cells {
 
 std::string joined(const Cells& c, int width) {
   const bool wide = width >= kWide;
-  std::string line = "  " + pad(c.kernel, wide ? 25 : 23) + pad(c.dtype, 11);
+  std::string line = "  " + pad(c.kernel, wide ? 25 : 24) + pad(c.dtype, 11);
   if (wide) line += pad(c.time, 8, true);
   line += pad(c.rate, wide ? 11 : 8, true) + pad(c.roofline, 6, true) + pad(c.ratio, 8, true);
   return wide ? line + pad(c.error, 9, true) : line;

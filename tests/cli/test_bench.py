@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import struct
 import subprocess
 import termios
@@ -122,3 +123,10 @@ def test_unknown_instructions_are_refused(run: Run) -> None:
 @pytest.mark.parametrize("words", [("--threads", "0"), ("--seconds", "-1"), ("--seconds", "long")])
 def test_other_bad_options_are_refused(run: Run, words: tuple[str, str]) -> None:
     assert run("bench", *words).returncode == 2
+
+
+@pytest.mark.parametrize("columns", [60, 120])
+def test_columns_keep_apart(columns: int) -> None:
+    rows = [line for line in on_terminal(columns, *QUICK) if "Newton-Schulz" in line]
+    assert rows
+    assert all(re.search(r"(gram|triangle) +b?float", row) for row in rows), rows
