@@ -11,6 +11,7 @@ from setting import ALL_THREADS, ROOT, Bench, Column, Record, Section, say
 from workloads import WORKLOADS
 
 NEVER = 10**9
+SETS = ("LLaMA-60M", "GPT-2-124M")
 DROP_IN = 0.95  # where the interval of a ratio has to begin, whatever the shape
 
 
@@ -22,7 +23,7 @@ class Row:
     options: Record = dataclasses.field(default_factory=dict)
     unit: int = 1
     blocks: int = 0
-    sets: tuple[str, ...] = ("LLaMA-60M", "GPT-2-124M")
+    sets: tuple[str, ...] = SETS
 
 
 STEADY = {"every": NEVER}
@@ -38,7 +39,6 @@ ROWS = [
     Row("schatten.APOLLO", "apollo_torch.APOLLOAdamW", options=STEADY),
     Row("schatten.SOAP", "heavyball.SOAP", unit=10, blocks=1, sets=("LLaMA-60M",)),
 ]
-SETS = ("LLaMA-60M", "GPT-2-124M")
 # One tensor, and as many as a small model has.
 GRID_PAIRS = [Row("schatten.AdamW", "torch.optim.AdamW(fused=True)", DROP_IN), Row("schatten.Muon", "torch.optim.Muon", DROP_IN)]
 VECTORS = [[n] for n in (16, 64, 256, 1024, 4096)]

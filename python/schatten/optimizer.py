@@ -8,7 +8,7 @@ import math
 import os
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -142,17 +142,15 @@ class Optimizer(torch.optim.Optimizer):
         if others and not matrices:  # what the group says is said of these
             return [{**self._auxiliary, **group, "params": params}]
         parts = [{**group, "params": [params[i] for i in matrices], "algorithm": self.defaults["algorithm"]}]
-        parts += [{**self._of_others(group, alone=not matrices), "params": [params[i] for i in others]}]
+        parts += [{**self._of_others(group), "params": [params[i] for i in others]}]
         return [part for part in parts if part["params"]] or parts[:1]
 
-    def _of_others(self, group: dict[str, Any], alone: bool) -> dict[str, Any]:
-        """What a group's values mean for vectors, embeddings and heads: all that they know where no matrix is among them. Else the values
-        are the matrices', but for the decay, which means the same to both."""
+    def _of_others(self, group: dict[str, Any]) -> dict[str, Any]:
+        """What a group's values mean for the vectors, embeddings and heads in it: they are the matrices', but for the decay, which means
+        the same to both."""
         of_matrices = {*recipe_named(self.defaults["algorithm"]).defaults, "options"}
         known = recipe_named(self._auxiliary["algorithm"]).defaults
         common = {key: value for key, value in group.items() if key not in of_matrices}
-        if alone:
-            return {**self._auxiliary, **common, **{key: group[key] for key in known if key in group}}
         decay = {"weight_decay": group["weight_decay"]} if "weight_decay" in group and "weight_decay" in known else {}
         return {**common, **decay, **self._auxiliary}
 
@@ -217,9 +215,9 @@ class Optimizer(torch.optim.Optimizer):
                 self._infos[id(each)] = {**info, "role": self._roles.get(info["name"], info["role"])}
         return self._infos[id(parameter)]
 
-    def _request(self, texts: list[str]) -> str:
-        observed = ",".join(f'{{"what":"{what}","block":{block}}}' for what, block, _ in self._observed)
-        return f'{{"options":{self._options},"observed":[{observed}],"groups":[{",".join(texts)}]}}'
+    def _request(self, texts: list[str], observed: Iterable[tuple[str, int, Tensor]] = ()) -> str:
+        names = ",".join(f'{{"what":"{what}","block":{block}}}' for what, block, _ in observed)
+        return f'{{"options":{self._options},"observed":[{names}],"groups":[{",".join(texts)}]}}'
 
     def _declared(self, group: dict[str, Any], taking_part: Iterable[Tensor]) -> tuple[str, list[list[dict[str, Any]]], dict[str, Any]]:
         """The group's part of the operator's string, what state each parameter wants, and what the library says of the recipe."""
@@ -334,10 +332,17 @@ class Optimizer(torch.optim.Optimizer):
             return loss
         params, grads, state, texts, hyper = self._collected()
         if params:
-            observed = [values for _, _, values in self._observed]
-            torch.ops.schatten.step.default(params, grads, state, self._request(texts), self._as_tensor(hyper), observed)
+            self._run_step(params, grads, state, texts, hyper)
             self._observed.clear()
         return loss
+
+    def _run_step(self, params: list[Tensor], grads: list[Tensor], state: list[Tensor], texts: list[str], hyper: list[Any]) -> None:
+        request = self._request(texts, self._observed)
+        observed = [values for _, _, values in self._observed]
+        torch.ops.schatten.step.default(params, grads, state, request, self._as_tensor(hyper), observed)
+
+    def _run_probe(self, params: list[Tensor], grads: list[Tensor], state: list[Tensor], texts: list[str], hyper: list[Any]) -> None:
+        torch.ops.schatten.probe.default(params, grads, state, self._request(texts), self._as_tensor(hyper))
 
     def _collected(self) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[str], list[Any]]:
         """What all groups hand to the operator."""
@@ -375,8 +380,7 @@ class Optimizer(torch.optim.Optimizer):
         params, grads, state, texts, hyper = self._collected()
         if not params:
             raise RuntimeError("update_hessian: expected gradients of a loss on sampled labels, got none\n  Call backward() before.")
-        unobserved = f'{{"options":{self._options},"groups":[{",".join(texts)}]}}'
-        torch.ops.schatten.probe(params, grads, state, unobserved, self._as_tensor(hyper))
+        self._run_probe(params, grads, state, texts, hyper)
 
     def _remind_of_the_hessian(self, parameter: Tensor, every: int) -> None:
         state = self.state[parameter]
@@ -459,14 +463,19 @@ class Optimizer(torch.optim.Optimizer):
     def routing_table(self) -> str:
         """Which parameter goes to which recipe, at what rate, and what its state takes: one line each."""
         rows = [("parameter", "shape", "role", "algorithm", "lr", "state")]
+        for group, parameter, slots in self._wanted():
+            info, size = self._info(parameter), sum(self._bytes(parameter, slot) for slot in slots)
+            shape = "x".join(map(str, parameter.shape)) or "scalar"
+            rows.append((info["name"], shape, info["role"], group["algorithm"], f"{float(group['lr']):g}", f"{size} B"))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+    def _wanted(self) -> Iterator[tuple[dict[str, Any], Tensor, list[dict[str, Any]]]]:
+        """Every parameter with its group and the state that the library wants for it."""
         for group in self.param_groups:
             _, declared, _ = self._declared(group, group["params"])
             for parameter, slots in zip(group["params"], declared, strict=True):
-                info, size = self._info(parameter), sum(self._bytes(parameter, slot) for slot in slots)
-                shape = "x".join(map(str, parameter.shape)) or "scalar"
-                rows.append((info["name"], shape, info["role"], group["algorithm"], f"{float(group['lr']):g}", f"{size} B"))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+                yield group, parameter, slots
 
     def _bytes(self, parameter: Tensor, slot: dict[str, Any]) -> int:
         if slot["dtype"] in ("step", "controlled"):
@@ -476,20 +485,13 @@ class Optimizer(torch.optim.Optimizer):
 
     def state_bytes(self) -> int:
         """What the state of all parameters takes, from declarations alone: nothing is allocated."""
-        total = 0
-        for group in self.param_groups:
-            _, declared, _ = self._declared(group, group["params"])
-            total += sum(self._bytes(p, slot) for p, slots in zip(group["params"], declared, strict=True) for slot in slots)
-        return total
+        return sum(self._bytes(parameter, slot) for _, parameter, slots in self._wanted() for slot in slots)
 
     def materialize_state(self) -> None:
         """Makes the state of every parameter now, as the first step would."""
-        for group in self.param_groups:
-            everyone = [p for p in group["params"] if p.numel() > 0]
-            if everyone:
-                _, declared, _ = self._declared(group, everyone)
-                for parameter, slots in zip(everyone, declared, strict=True):
-                    self._fill_state(parameter, slots)
+        for _, parameter, slots in self._wanted():
+            if parameter.numel() > 0:
+                self._fill_state(parameter, slots)
 
 
 def _spelled(group: Mapping[str, Any]) -> dict[str, Any]:

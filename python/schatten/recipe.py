@@ -80,10 +80,9 @@ class Recipe:
                 pass
             elif name != "ns_steps" or "ns_coefficients" not in self.paths:
                 put(table, str(path), group[name])
-        for name, path, several in self.scheduled:
-            for place, value in zip(path, group[name] if several else (group[name],), strict=True):
-                if not value:
-                    put(table, place, 0.0)
+        nonzero, _ = self.numbers(group)
+        for place in (place for _, path, _ in self.scheduled for place in path if place not in nonzero):
+            put(table, place, 0.0)
         for name, value in options.items():
             put(table, name, value)
         return table

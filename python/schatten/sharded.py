@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 GRADIENT = 1  # its place among a job's tensors: parameter, gradient, state
-Operator = Callable[["Optimizer", list[Tensor], list[Tensor], list[Tensor], list[str], list[Any]], None]
+Operator = Callable[[list[Tensor], list[Tensor], list[Tensor], list[str], list[Any]], None]
 
 
 def is_sharded(t: Any) -> TypeGuard[DTensor]:
@@ -223,18 +223,6 @@ def _groups_of(mesh: DeviceMesh) -> list[ProcessGroup]:
     return [mesh.get_group(i) for i in range(mesh.ndim) if mesh.size(i) > 1]
 
 
-def _step(optimizer: Optimizer, params: list[Tensor], grads: list[Tensor], state: list[Tensor], texts: list[str], hyper: list[Any]) -> None:
-    observed = [values for _, _, values in optimizer._observed]
-    torch.ops.schatten.step.default(params, grads, state, optimizer._request(texts), optimizer._as_tensor(hyper), observed)
-
-
-def _probe(
-    optimizer: Optimizer, params: list[Tensor], grads: list[Tensor], state: list[Tensor], texts: list[str], hyper: list[Any]
-) -> None:
-    request = f'{{"options":{optimizer._options},"groups":[{",".join(texts)}]}}'
-    torch.ops.schatten.probe.default(params, grads, state, request, optimizer._as_tensor(hyper))
-
-
 # --- the step -----------------------------------------------------------------------------------------------------------------
 
 
@@ -257,14 +245,14 @@ class Shards:
     @_disable_dynamo
     def step(self, optimizer: Optimizer) -> None:
         """One update."""
-        if work := self._taken(optimizer, _step):
+        if work := self._taken(optimizer, optimizer._run_step):
             work.count()
             optimizer._observed.clear()
 
     @_disable_dynamo
     def probe(self, optimizer: Optimizer) -> None:
         """The gradients are a probe's: only state changes."""
-        self._taken(optimizer, _probe)
+        self._taken(optimizer, optimizer._run_probe)
 
     def _taken(self, optimizer: Optimizer, operator: Operator) -> _Work | None:
         """An error in one process is an error in all, before any weight on the meshes has changed."""
@@ -512,7 +500,7 @@ class _Work:
             grads.append(-own[GRADIENT] if maximize else own[GRADIENT])
             state.extend(own[2:])
         hyper = [number for group in call.groups for number in self.numbers[group]]
-        operator(self.optimizer, params, grads, state, call.texts, hyper)
+        operator(params, grads, state, call.texts, hyper)
 
     def count(self) -> None:
         """Counters of what was stepped elsewhere, or has no entry here, go on as well."""

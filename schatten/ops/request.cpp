@@ -51,19 +51,12 @@ struct GroupText {
   }
 };
 
-enum class Kernels { automatic, portable, avx2, avx512, avx512_bf16, amx_bf16 };
-constexpr auto enum_names(Kernels) {
-  return std::to_array<std::string_view>({"auto", "portable", "avx2", "avx512", "avx512_bf16", "amx_bf16"});
-}
-
 struct OptionsText {
   int64_t seed = 0;
   StateDtype state_dtype = StateDtype::automatic;
-  Kernels kernels = Kernels::automatic;
   void fields(auto&& visit) {
     visit("seed", seed, "");
     visit("state_dtype", state_dtype, "");
-    visit("kernels", kernels, "");
   }
 };
 
@@ -97,22 +90,13 @@ std::optional<at::ScalarType> dtype_of(StateDtype dtype) {
   return std::nullopt;
 }
 
-OptimizerOptions options_of(const OptionsText& text) {
-  OptimizerOptions options{.state_dtype = dtype_of(text.state_dtype), .seed = static_cast<uint64_t>(text.seed)};
-  if (text.kernels == Kernels::automatic) return options;
-  options.isa = static_cast<Isa>(static_cast<int>(text.kernels) - 1);
-  if (options.isa > best_isa())
-    fail_usage({"kernels", "instructions that this CPU has", "'" + std::string(enum_name(options.isa)) + "'",
-                "The most here: '" + std::string(enum_name(best_isa())) + "'."});
-  return options;
-}
-
 }  // namespace
 
 Request read_request(std::string_view json) {
   RequestText text;
   read_fields(parse_json(json), text, "request");
-  Request request{.options = options_of(text.options)};
+  Request request{
+      .options = {.state_dtype = dtype_of(text.options.state_dtype), .seed = static_cast<uint64_t>(text.options.seed)}};
   for (const ObservedText& o : text.observed) request.observed.emplace_back(o.what, o.block);
   for (GroupText& g : text.groups) {
     GroupRequest group{.recipe = std::move(g.recipe), .hyper = std::move(g.hyper)};
@@ -219,12 +203,10 @@ Value slots_of(const Slot& slot) {
   state.each([&](const std::string& path, const Tensor&) { ++named[last_part(path)]; });
   Value list = Value::array();
   state.each([&](const std::string& path, const Tensor& t, const SlotSpec& spec) {
-    Value shape = Value::array();
-    for (const int64_t n : t.sizes()) shape.push_back(n);
     const std::string name = last_part(path);
     list.push_back(Value::Table{{"key", named[name] == 1 ? name : path},
                                 {"path", path},
-                                {"shape", shape},
+                                {"shape", field_value(t.sizes().vec())},
                                 {"like_parameter", spec.shape.empty()},
                                 {"resizes", spec.resizes},
                                 {"dtype", spec.dtype ? Value(dtype_name(*spec.dtype)) : Value()}});
@@ -232,27 +214,11 @@ Value slots_of(const Slot& slot) {
   return list;
 }
 
-Value strings(const std::vector<std::string>& all) {
-  Value list = Value::array();
-  for (const std::string& one : all) list.push_back(one);
-  return list;
-}
-
-Value described(const Recipe& recipe, const OptimizerOptions& options) {
+Value described(const Recipe& recipe) {
   const Traits traits = recipe.direction.traits();
-  std::vector<std::string> wants;
-  for (const Controller& c : recipe.controllers)
-    if (!c.wants().empty()) wants.push_back(c.wants());
-  return Value::Table{{"name", recipe.name},
-                      {"locality", enum_name(locality_of(recipe))},
-                      {"reads_param", traits.reads_param},
-                      {"takes_vectors", traits.takes_vectors},
-                      {"probe", enum_name(traits.probe)},
-                      {"probe_every", traits.probe_every},
-                      {"wants", strings(wants)},
-                      {"controlled", !recipe.controllers.empty()},
-                      {"decided", recipe.direction.decided(options.state_dtype.value_or(at::kFloat), options.isa)},
-                      {"parameters", Value::array()}};
+  return Value::Table{{"locality", enum_name(locality_of(recipe))}, {"takes_vectors", traits.takes_vectors},
+                      {"probe", enum_name(traits.probe)},           {"probe_every", traits.probe_every},
+                      {"controlled", !recipe.controllers.empty()},  {"parameters", Value::array()}};
 }
 
 }  // namespace
@@ -278,7 +244,7 @@ std::string inferred(const std::string& json) {
 std::string declared(const std::string& json, const std::vector<double>& hyper) {
   const Plan plan = make_plan(read_request(json), hyper);
   Value groups = Value::array();
-  for (const Route& route : plan.stepper.routes()) groups.push_back(described(route.recipe, plan.stepper.options()));
+  for (const Route& route : plan.stepper.routes()) groups.push_back(described(route.recipe));
   for (const Slot& slot : plan.slots) groups.as_array()[slot.route]["parameters"].push_back(slots_of(slot));
   return to_json(groups);
 }

@@ -27,7 +27,7 @@ struct Request {
   std::vector<std::pair<std::string, int>> observed{};  // what, and of which block: names for the list of tensors
 };
 
-/// {"options": {"seed": 0, "state_dtype": "auto", "kernels": "auto"}, "observed": [{"what": ..., "block": 0}],
+/// {"options": {"seed": 0, "state_dtype": "auto"}, "observed": [{"what": ..., "block": 0}],
 ///  "groups": [{"recipe": {...}, "hyper": ["momentum"], "parameters": [{"name": "w", "shape": [4, 8], "dtype": "float32", ...}]}]}
 /// UsageError that names an unknown key.
 Request read_request(std::string_view json);
@@ -46,7 +46,7 @@ Plan make_plan(const Request& request, const std::vector<double>& hyper);
 /// follows from its arguments alone.
 std::shared_ptr<const Plan> cached_plan(const std::string& json, const std::vector<double>& hyper);
 
-/// What Python allocates, a line of JSON: per group {"locality", "reads_param", "takes_vectors", "probe", "probe_every", "wants", "decided",
+/// What Python allocates, a line of JSON: per group {"locality", "takes_vectors", "probe", "probe_every", "controlled",
 /// "parameters": [[{"key", "path", "shape", "resizes", "dtype"}, ...], ...]}. A key is the slot's name, or its path where another
 /// slot of the parameter has the same name; dtype null: the state's.
 std::string declared(const std::string& json, const std::vector<double>& hyper);

@@ -82,7 +82,6 @@ class Borrowed {
   /// As the matrix that stages see.
   static Tensor slot_tensor(const Slot& s, const SlotSpec& spec, const Tensor& declared, const Tensor& given) {
     if (given.is_contiguous() && given.sizes() == declared.sizes()) return given;
-
     const bool fits = spec.resizes ? given.dim() == declared.dim() : given.numel() == declared.numel();
     if (!fits)
       fail_usage({"schatten::step",
